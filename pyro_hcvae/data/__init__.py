@@ -1,0 +1,1 @@
+"""Tables of experiments: their schema, their import, their tensors, their splits, and a simulated laboratory."""

@@ -1,0 +1,112 @@
+"""`RecipeBatch`: encoded recipes as the model sees them, and the packed rows that they are cut from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from pyro_hcvae.data import sites
+from pyro_hcvae.data.schema import RecipeSchema
+
+
+@dataclass(frozen=True)
+class RecipeBatch:
+    """Recipes, their conditions, and what is known of them.
+
+    Attributes:
+        conditions: Standardised condition features, shape ``(M, B, C)``.
+        values: Observed sites by name, shape ``(M, B)`` or ``(M, B, F)``, finite everywhere. A site that is missing
+            here is sampled by the model.
+        known: For each site in ``values``, where its value counts: same shape, bool. Amounts of absent components and
+            settings of steps that were not carried out do not exist, hence are not known.
+    """
+
+    conditions: Tensor
+    values: Mapping[str, Tensor]
+    known: Mapping[str, Tensor]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Members and rows."""
+        return int(self.conditions.shape[0]), int(self.conditions.shape[1])
+
+    def conditions_only(self) -> RecipeBatch:
+        """The same conditions with nothing observed: the model then generates."""
+        return replace(self, values={}, known={})
+
+    def hide(self, hidden: Mapping[str, Tensor]) -> RecipeBatch:
+        """Take some sites of some rows out of sight.
+
+        Args:
+            hidden: For a site, rows that lose it, shape ``(M, B)``, bool.
+        """
+        known = dict(self.known)
+        for name, rows in hidden.items():
+            mask = known[name]
+            known[name] = mask & ~(rows if mask.dim() == rows.dim() else rows.unsqueeze(-1))
+        return replace(self, known=known)
+
+    def repeat_rows(self, times: int) -> RecipeBatch:
+        """Each row ``times`` times in succession, rows axis ``B * times``."""
+        return self._map(lambda x: x.repeat_interleave(times, dim=1))
+
+    def rows(self, start: int, stop: int) -> RecipeBatch:
+        """A slice along the rows axis."""
+        return self._map(lambda x: x[:, start:stop])
+
+    def expand_members(self, members: int) -> RecipeBatch:
+        """The same rows for every member, from a batch with one member."""
+        return self._map(lambda x: x.expand(members, *x.shape[1:]))
+
+    def _map(self, function) -> RecipeBatch:  # type: ignore[no-untyped-def]
+        return RecipeBatch(
+            function(self.conditions),
+            {name: function(x) for name, x in self.values.items()},
+            {name: function(x) for name, x in self.known.items()},
+        )
+
+
+class Layout:
+    """Where each site lies in a packed row.
+
+    Packed rows are one float32 tensor ``(..., W)``: condition features first, then the sites in sampling order. NaN marks
+    what is not known or does not exist, so that one gather brings a whole minibatch.
+    """
+
+    def __init__(self, schema: RecipeSchema, condition_features: int) -> None:
+        self.condition_features = condition_features
+        self.slices: dict[str, slice] = {}
+        self.scalar: set[str] = set()
+        offset = condition_features
+        for name, size in sites.observed(schema).items():
+            width = 1 if size is None else size
+            if size is None:
+                self.scalar.add(name)
+            self.slices[name] = slice(offset, offset + width)
+            offset += width
+        self.width = offset
+
+    def unpack(self, packed: Tensor) -> RecipeBatch:
+        """Cut packed rows ``(M, B, W)`` into a batch."""
+        known = ~torch.isnan(packed)
+        filled = torch.nan_to_num(packed)
+        values, masks = {}, {}
+        for name, place in self.slices.items():
+            if name in self.scalar:
+                values[name] = filled[..., place.start]
+                masks[name] = known[..., place.start]
+            else:
+                values[name] = filled[..., place]
+                masks[name] = known[..., place]
+        return RecipeBatch(filled[..., : self.condition_features], values, masks)
+
+    def pack(self, values: Mapping[str, Tensor], conditions: Tensor) -> Tensor:
+        """Join sampled sites and conditions ``(M, B, C)`` into packed rows ``(M, B, W)``."""
+        parts = [conditions]
+        for name in self.slices:
+            site = values[name].to(conditions.dtype)
+            parts.append(site.unsqueeze(-1) if name in self.scalar else site)
+        return torch.cat(parts, dim=-1)

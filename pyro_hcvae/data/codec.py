@@ -1,0 +1,341 @@
+"""`RecipeCodec`: table <-> tensors, a bijection on valid recipes, fitted on training rows only."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pyro_hcvae.data import sites
+from pyro_hcvae.data.batch import Layout
+from pyro_hcvae.data.schema import Amounts, Block, Category, Feed, Fractions, RecipeSchema, Step, Transform
+
+Floats = NDArray[np.float64]
+_SHRINKAGE = 3.0
+"""Pseudo-rows of the pooled mean in a component's own mean: several components occur in one to three recipes."""
+
+
+@dataclass(frozen=True)
+class Scaler:
+    """Invertible map of one column to a standardised scale: ``(transform(x) - loc) / scale``."""
+
+    transform: Transform
+    loc: float
+    scale: float
+
+    @classmethod
+    def fit(cls, values: Floats, transform: Transform, weights: Floats) -> Scaler:
+        """Weighted mean and standard deviation of the finite values; the unit map if there are none."""
+        keep = np.isfinite(values)
+        if not keep.any():
+            return cls(transform, 0.0, 1.0)
+        x, w = _forward(values[keep], transform), weights[keep] / weights[keep].sum()
+        loc = float(w @ x)
+        scale = float(np.sqrt(w @ (x - loc) ** 2))
+        return cls(transform, loc, scale if scale > 1e-6 * max(1.0, abs(loc)) else 1.0)
+
+    def encode(self, values: Floats) -> Floats:
+        """Table value -> standardised value; NaN stays NaN."""
+        return (_forward(values, self.transform) - self.loc) / self.scale
+
+    def decode(self, values: Floats) -> Floats:
+        """Standardised value -> table value."""
+        x = values * self.scale + self.loc
+        match self.transform:
+            case "log":
+                return np.exp(np.minimum(x, 80.0))
+            case "log1p":
+                return np.expm1(np.minimum(x, 80.0))
+            case "linear":
+                return x
+
+
+def _forward(values: Floats, transform: Transform) -> Floats:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        match transform:
+            case "log":
+                return np.log(values)
+            case "log1p":
+                return np.log1p(values)
+            case "linear":
+                return values
+
+
+@dataclass(frozen=True)
+class RecipeCodec:
+    """Maps validated rows to packed tensors and back.
+
+    Amounts are standardised logs, shares are log ratios to the first present component in schema order (additive log
+    ratios: any real vector is a valid point of the simplex), codes and states are positions, and what does not exist is NaN.
+
+    Attributes:
+        schema: Meaning of the columns.
+        scalers: One for each numeric column and condition feature, by name.
+    """
+
+    schema: RecipeSchema
+    scalers: Mapping[str, Scaler]
+
+    @classmethod
+    def fit(cls, schema: RecipeSchema, frame: pd.DataFrame, weights: Floats | None = None) -> RecipeCodec:
+        """Fit the scales on training rows.
+
+        Args:
+            schema: Meaning of the columns.
+            frame: Canonical rows (`RecipeTable.frame`) of the training split.
+            weights: Weight of each row, e.g. one over the number of rows of its recipe; None: equal.
+        """
+        w = np.ones(len(frame)) if weights is None else weights
+        scalers: dict[str, Scaler] = {}
+        for block in schema.blocks:
+            match block:
+                case Amounts():
+                    values = _numbers(frame, block.columns)
+                    scalers |= _pooled(block.columns, np.log(np.where(values > 0, values, np.nan)), w)
+                case Fractions():
+                    scalers |= _pooled(block.columns, _log_ratios(_numbers(frame, block.columns)), w)
+                case Step():
+                    applies, values = _step_values(frame, block)
+                    for i, column in enumerate(block.columns):
+                        x = np.where(applies[:, i], values[:, i], np.nan)
+                        scalers[column.name] = Scaler.fit(x, column.transform, w)
+                case Category():
+                    pass
+        features = condition_features(schema, frame)
+        for i, (name, transform) in enumerate(feature_transforms(schema).items()):
+            scalers[name] = Scaler.fit(features[:, i], transform, w)
+        return cls(schema, scalers)
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """Names of the condition features, the performance last."""
+        return tuple(feature_transforms(self.schema))
+
+    @property
+    def layout(self) -> Layout:
+        """Where each site lies in a packed row."""
+        return Layout(self.schema, len(self.feature_names))
+
+    def encode(self, frame: pd.DataFrame) -> Tensor:
+        """Encode canonical rows.
+
+        Args:
+            frame: Rows as in `RecipeTable.frame`; NaN cells are unknown. A block whose columns lack is unknown.
+
+        Returns:
+            Packed rows, shape ``(B, W)``, float32; NaN marks what is unknown or does not exist.
+        """
+        parts = [self.encode_conditions(frame)]
+        for block in self.schema.blocks:
+            if set(block.names()) <= set(frame.columns):
+                parts += self._encode_block(frame, block)
+            else:
+                width = sum(size or 1 for size in sites.of_block(block).values())
+                parts.append(np.full((len(frame), width), np.nan))
+        return torch.from_numpy(np.concatenate(parts, axis=1).astype(np.float32))
+
+    def encode_conditions(self, frame: pd.DataFrame) -> Floats:
+        """Standardised condition features, shape ``(B, C)``."""
+        raw = condition_features(self.schema, frame)
+        return np.column_stack([self.scalers[n].encode(raw[:, i]) for i, n in enumerate(self.feature_names)])
+
+    def _encode_block(self, frame: pd.DataFrame, block: Block) -> list[Floats]:
+        match block:
+            case Amounts():
+                values = _numbers(frame, block.columns)
+                return [_presence(values), self._scale(block.columns, np.log(np.where(values > 0, values, np.nan)))]
+            case Fractions():
+                values = _numbers(frame, block.columns)
+                return [_presence(values), self._scale(block.columns, _log_ratios(values))]
+            case Category():
+                position = {code: float(i) for i, code in enumerate(block.codes)}
+                return [frame[block.column].map(lambda v: position.get(v, np.nan)).to_numpy(np.float64)[:, None]]
+            case Step():
+                applies, values = _step_values(frame, block)
+                scaled = [self.scalers[c.name].encode(values[:, i]) for i, c in enumerate(block.columns)]
+                return [step_states(frame, block)[:, None], np.where(applies, np.column_stack(scaled), np.nan)]
+
+    def _scale(self, columns: Sequence[str], logs: Floats) -> Floats:
+        loc = np.array([self.scalers[c].loc for c in columns])
+        scale = np.array([self.scalers[c].scale for c in columns])
+        return (logs - loc) / scale
+
+    def decode(self, packed: Tensor) -> pd.DataFrame:
+        """Decode packed rows ``(B, W)`` to the recipe columns of the table, in schema order.
+
+        Numbers beyond a column's physical limits are set to the limit. Unknown cells decode to NaN.
+        """
+        rows = packed.detach().cpu().to(torch.float64).numpy()
+        slices = self.layout.slices
+        columns: dict[str, Any] = {}
+        for block in self.schema.blocks:
+            first, *rest = (rows[:, slices[name]] for name in sites.of_block(block))
+            match block:
+                case Amounts():
+                    amounts = np.exp(np.minimum(self._unscale(block.columns, rest[0]), 80.0))
+                    columns |= _named(block.columns, _where_present(first, amounts))
+                case Fractions():
+                    columns |= _named(block.columns, block.total * _from_log_ratios(
+                        first, self._unscale(block.columns, rest[0])))
+                case Category():
+                    codes = np.array([*block.codes, np.nan], dtype=object)
+                    position = np.where(np.isnan(first[:, 0]), len(block.codes), first[:, 0]).astype(np.int64)
+                    columns[block.column] = codes[position]
+                case Step():
+                    columns |= _named(block.names(), self._decode_step(block, first[:, 0], rest[0]))
+        return pd.DataFrame(columns)
+
+    def decode_feature(self, name: str, values: Floats) -> Floats:
+        """Standardised condition feature -> its own units."""
+        return self.scalers[name].decode(values)
+
+    def _unscale(self, columns: Sequence[str], values: Floats) -> Floats:
+        loc = np.array([self.scalers[c].loc for c in columns])
+        scale = np.array([self.scalers[c].scale for c in columns])
+        return values * scale + loc
+
+    def _decode_step(self, block: Step, state: Floats, scaled: Floats) -> Floats:
+        table = np.array([*block.applies(), (True,) * len(block.columns)])  # last: state unknown
+        applies = table[np.where(np.isnan(state), len(block.states), state).astype(np.int64)]
+        out = np.empty_like(scaled)
+        for i, column in enumerate(block.columns):
+            values = np.clip(self.scalers[column.name].decode(scaled[:, i]), *column.bounds)
+            out[:, i] = np.where(applies[:, i], values, 0.0)
+        if block.optional:
+            out[state == 0] = block.absent
+        return out
+
+    def to_json(self) -> str:
+        """Text form of the fitted scales; `from_json` restores them exactly."""
+        return json.dumps({name: asdict(scaler) for name, scaler in self.scalers.items()}, indent=1)
+
+    @classmethod
+    def from_json(cls, schema: RecipeSchema, text: str) -> RecipeCodec:
+        """Restore a codec from `to_json`."""
+        return cls(schema, {name: Scaler(**fields) for name, fields in json.loads(text).items()})
+
+
+def feature_transforms(schema: RecipeSchema) -> dict[str, Transform]:
+    """Names and transforms of the condition features; the performance is the last."""
+    features: dict[str, Transform] = {c.name: c.transform for c in schema.conditions}
+    if schema.feed is not None:
+        features |= dict.fromkeys(schema.feed.ratios, "log")
+        if schema.feed.diluents:
+            features[schema.feed.diluent] = "linear"
+    return features | {schema.performance.name: schema.performance.transform}
+
+
+def condition_features(schema: RecipeSchema, frame: pd.DataFrame) -> Floats:
+    """Condition features in their own units, shape ``(B, C)``; the feed becomes ratios and its diluted share."""
+    columns = [frame[c.name].to_numpy(np.float64) for c in schema.conditions]
+    if schema.feed is not None:
+        columns += list(feed_features(schema.feed, frame).T)
+    return np.column_stack([*columns, frame[schema.performance.name].to_numpy(np.float64)])
+
+
+def feed_features(feed: Feed, frame: pd.DataFrame) -> Floats:
+    """Ratios of the reactants to the first, and the share of the diluents in the feed (in the feed's unit)."""
+    reactants = _numbers(frame, feed.reactants)
+    parts = [reactants[:, i] / reactants[:, 0] for i in range(1, len(feed.reactants))]
+    if feed.diluents:
+        diluents = _numbers(frame, feed.diluents).sum(axis=1)
+        parts.append(feed.total * diluents / (diluents + reactants.sum(axis=1)))
+    return np.column_stack(parts)
+
+
+def step_states(frame: pd.DataFrame, block: Step) -> Floats:
+    """Position of each row's state in `Step.states`, shape ``(B,)``; NaN where it cannot be told."""
+    values = _numbers(frame, block.names())
+    state = np.zeros(len(frame))
+    for position in block.zeroable:
+        zero = np.where(np.isnan(values[:, position]), np.nan, values[:, position] == 0)
+        state = 2 * state + zero
+    if block.optional:
+        absent = values[:, 0] == block.absent
+        state = np.where(absent, 0.0, 1.0 + state)
+        state[np.isnan(values[:, 0])] = np.nan
+    return state
+
+
+def _step_values(frame: pd.DataFrame, block: Step) -> tuple[NDArray[np.bool_], Floats]:
+    states = step_states(frame, block)
+    table = np.array([*block.applies(), (True,) * len(block.columns)])
+    applies = table[np.where(np.isnan(states), len(block.states), states).astype(np.int64)]
+    values = _numbers(frame, block.names())
+    zero = np.zeros_like(applies)
+    for position in block.zeroable:
+        zero[:, position] = values[:, position] == 0
+    return applies & ~zero, values
+
+
+def _numbers(frame: pd.DataFrame, columns: Sequence[str]) -> Floats:
+    return frame[list(columns)].to_numpy(dtype=np.float64)
+
+
+def _named(columns: Sequence[str], values: Floats) -> dict[str, Floats]:
+    return {name: values[:, i] for i, name in enumerate(columns)}
+
+
+def _presence(values: Floats) -> Floats:
+    return np.where(np.isnan(values), np.nan, values > 0)
+
+
+def _where_present(presence: Floats, values: Floats) -> Floats:
+    return np.where(np.isnan(presence), np.nan, np.where(presence > 0, values, 0.0))
+
+
+def reference_component(presence: Floats) -> NDArray[np.int64]:
+    """First present component of each row, shape ``(B,)``; 0 where there is none."""
+    first: NDArray[np.int64] = np.argmax(presence > 0, axis=1)
+    return first
+
+
+def _log_ratios(values: Floats) -> Floats:
+    """Log ratios to the first present component; NaN at it, at absent ones, and in rows with an unknown cell."""
+    rows = np.arange(len(values))
+    first = reference_component(values)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratios = np.log(values / values[rows, first][:, None])
+    ratios[~(values > 0)] = np.nan
+    ratios[rows, first] = np.nan
+    ratios[np.isnan(values).any(axis=1)] = np.nan
+    return ratios
+
+
+def _from_log_ratios(presence: Floats, ratios: Floats) -> Floats:
+    rows = np.arange(len(presence))
+    logits = np.where(presence > 0, ratios, -np.inf)
+    some = (presence > 0).any(axis=1)
+    first = reference_component(presence)
+    logits[rows[some], first[some]] = 0.0
+    peak = np.where(some, logits.max(axis=1, initial=-np.inf), 0.0)
+    shares = np.exp(logits - peak[:, None])
+    shares /= np.where(some, shares.sum(axis=1), 1.0)[:, None]
+    return np.where(np.isnan(presence), np.nan, shares)
+
+
+def _pooled(columns: Sequence[str], logs: Floats, weights: Floats) -> dict[str, Scaler]:
+    """Scalers of one block: own means shrunk to the pooled one, one common scale.
+
+    ``loc`` and ``scale`` act on the logarithm, which the caller takes: the stored transform is only a record.
+    """
+    known = np.isfinite(logs)
+    w = np.where(known, weights[:, None], 0.0)
+    x = np.where(known, logs, 0.0)
+    mass = w.sum(axis=0)
+    if mass.sum() == 0:
+        return {name: Scaler("log", 0.0, 1.0) for name in columns}
+    pooled = (w * x).sum() / mass.sum()
+    # Weights are rescaled so that the mean row counts as one in the comparison with the pseudo-rows.
+    unit = weights.mean()
+    means = ((w * x).sum(axis=0) / unit + _SHRINKAGE * pooled) / (mass / unit + _SHRINKAGE)
+    variance = (w * (x - means) ** 2 * known).sum() / mass.sum()
+    scale = float(np.sqrt(variance)) if variance > 1e-12 else 1.0
+    return {name: Scaler("log", float(m), scale) for name, m in zip(columns, means, strict=True)}

@@ -1,0 +1,403 @@
+"""`RecipeSchema`: what the columns of a laboratory's table mean.
+
+A schema is a TOML file. It lists the *stages* of a recipe in the order in which a laboratory decides them, the
+*blocks* of columns inside each stage, the reaction *conditions*, the *performance* column, and the columns that identify
+a laboratory. Nothing else in the package knows a column by name.
+"""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from collections.abc import Iterator
+from difflib import get_close_matches
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from pyro_hcvae.errors import InputError
+
+Transform = Literal["linear", "log", "log1p"]
+Code = int | str
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Column(_Frozen):
+    """One numeric column."""
+
+    name: str = Field(min_length=1)
+    unit: str = ""
+    """Unit of the values, as printed on axes and in exported files; empty if dimensionless."""
+    transform: Transform = "linear"
+    """Scale on which the column is modelled. ``log`` needs positive values, ``log1p`` non-negative ones."""
+    minimum: float | None = None
+    """Physical lower limit, inclusive. A value below it is an error in the input and cannot be generated."""
+    maximum: float | None = None
+    """Physical upper limit, inclusive."""
+    typical: tuple[float, float] | None = None
+    """Range outside of which a value is reported as suspect (and kept)."""
+    resolution: float | None = Field(default=None, gt=0)
+    """Step of the laboratory's grid: proposed values are rounded to its multiples."""
+    description: str = ""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        low, high = self.bounds
+        if not low < high:
+            raise ValueError(f"column {self.name!r}: minimum {low} is not below maximum {high}")
+        return self
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Physical limits; infinite where none is declared."""
+        floor = {"linear": -math.inf, "log": 0.0, "log1p": 0.0}[self.transform]
+        low = floor if self.minimum is None else max(self.minimum, floor)
+        return low, math.inf if self.maximum is None else self.maximum
+
+
+class StepColumn(Column):
+    """One setting of a processing step."""
+
+    zero_means: str | None = None
+    """What 0 stands for while the step is carried out (``"inert gas"`` for 0 % H2). None: 0 means not recorded."""
+
+
+class Amounts(_Frozen):
+    """A set of components, each absent (0) or present with a positive amount."""
+
+    kind: Literal["amounts"] = "amounts"
+    name: str
+    columns: tuple[str, ...] = Field(min_length=1)
+    unit: str = "wt%"
+    max_present: int | None = Field(default=None, ge=1)
+    """Largest number of components in one recipe; None: all of them."""
+    max_total: float | None = None
+    """Sum above which a recipe counts as not makeable."""
+    resolution: float | None = Field(default=None, gt=0)
+
+    @property
+    def set_sizes(self) -> range:
+        """How many components one recipe may have."""
+        return range(0, _largest_set(self) + 1)
+
+    def names(self) -> tuple[str, ...]:
+        """Columns of the block in table order."""
+        return self.columns
+
+
+class Fractions(_Frozen):
+    """Parts of a whole: non-negative shares that sum to ``total`` over the present components."""
+
+    kind: Literal["fractions"] = "fractions"
+    name: str
+    columns: tuple[str, ...] = Field(min_length=1)
+    unit: str = "fraction"
+    total: float = Field(default=1.0, gt=0)
+    tolerance: float = Field(default=0.02, ge=0)
+    """A sum further than this from ``total`` (as a share of it) is reported and rescaled."""
+    max_present: int | None = Field(default=None, ge=1)
+    may_be_empty: bool = False
+    """Whether a recipe without any component exists (a bulk catalyst has no support)."""
+    resolution: float | None = Field(default=None, gt=0)
+
+    @property
+    def set_sizes(self) -> range:
+        """How many components one recipe may have."""
+        return range(0 if self.may_be_empty else 1, _largest_set(self) + 1)
+
+    def names(self) -> tuple[str, ...]:
+        """Columns of the block in table order."""
+        return self.columns
+
+
+class Category(_Frozen):
+    """A column that holds one of a fixed list of codes."""
+
+    kind: Literal["category"] = "category"
+    name: str
+    column: str
+    codes: tuple[Code, ...] = Field(min_length=1)
+    labels: dict[str, str] = Field(default_factory=dict)
+    """What a code stands for, keyed by the code written as text."""
+
+    def names(self) -> tuple[str, ...]:
+        """Columns of the block in table order."""
+        return (self.column,)
+
+
+class Step(_Frozen):
+    """A processing step described by numeric settings, which an optional step may lack as a whole.
+
+    The first column decides: where it holds ``absent`` the step was not carried out, and no number of this step is
+    modelled for that recipe.
+    """
+
+    kind: Literal["step"] = "step"
+    name: str
+    columns: tuple[StepColumn, ...] = Field(min_length=1)
+    optional: bool = False
+    absent: float = 0.0
+    """Value written into every column of the step when it was not carried out."""
+
+    def names(self) -> tuple[str, ...]:
+        """Columns of the block in table order."""
+        return tuple(column.name for column in self.columns)
+
+    @property
+    def zeroable(self) -> tuple[int, ...]:
+        """Positions of the columns for which 0 has a meaning of its own."""
+        return tuple(i for i, column in enumerate(self.columns) if column.zero_means is not None)
+
+    @property
+    def states(self) -> tuple[str, ...]:
+        """Ways in which the step can be carried out, in the order of their codes."""
+        states = [""]
+        for position in self.zeroable:
+            column = self.columns[position]
+            states = [s + suffix for s in states for suffix in (f" with {column.name}", f", {column.zero_means}")]
+        return (("not done",) if self.optional else ()) + tuple("done" + s for s in states)
+
+    def applies(self) -> tuple[tuple[bool, ...], ...]:
+        """For each state, whether each column holds a modelled number, shape ``(states, columns)``."""
+        patterns = [[True] * len(self.columns)]
+        for position in self.zeroable:
+            patterns = [
+                [value and not (zero and i == position) for i, value in enumerate(pattern)]
+                for pattern in patterns
+                for zero in (False, True)
+            ]
+        absent = [[False] * len(self.columns)] if self.optional else []
+        return tuple(tuple(p) for p in absent + patterns)
+
+
+Block = Annotated[Amounts | Fractions | Category | Step, Field(discriminator="kind")]
+
+
+class Stage(_Frozen):
+    """One decision of the laboratory; it gets one latent layer."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
+    blocks: tuple[Block, ...] = Field(min_length=1)
+
+
+class Feed(_Frozen):
+    """Gas feed: columns that sum to ``total``. Modelled as log ratios of the reactants and the diluted share."""
+
+    reactants: tuple[str, ...] = Field(min_length=2)
+    diluents: tuple[str, ...] = ()
+    total: float = Field(default=100.0, gt=0)
+    tolerance: float = Field(default=1.0, ge=0)
+    """A sum further than this from ``total`` is reported."""
+    unit: str = "%"
+    ratios: tuple[str, ...]
+    """Names of the ratios of the second and later reactants to the first, e.g. ``CO2/CH4``."""
+    diluent: str = "Diluent"
+    """Name of the summed share of the diluents."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if len(self.ratios) != len(self.reactants) - 1:
+            raise ValueError(f"feed: {len(self.reactants)} reactants need {len(self.reactants) - 1} names in 'ratios'")
+        return self
+
+    def names(self) -> tuple[str, ...]:
+        """Columns of the feed in table order."""
+        return self.reactants + self.diluents
+
+
+class Performance(Column):
+    """The measured column that a user asks for."""
+
+    higher_is_better: bool = True
+
+
+class RecipeSchema(_Frozen):
+    """Meaning of a table's columns.
+
+    Example:
+        >>> schema = RecipeSchema.load("drm")
+        >>> [stage.name for stage in schema.stages]
+        ['metal', 'support', 'pretreatment']
+        >>> schema.performance.name
+        'CH4 Conversion'
+    """
+
+    name: str
+    title: str = ""
+    description: str = ""
+    stages: tuple[Stage, ...] = Field(min_length=1)
+    conditions: tuple[Column, ...] = ()
+    feed: Feed | None = None
+    performance: Performance
+    laboratory: tuple[str, ...] = ()
+    """Condition columns whose exact values tell one laboratory's campaign from another's."""
+    identifiers: tuple[str, ...] = ()
+    """Columns that may stand in the file and are not modelled."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        seen: set[str] = set()
+        for name in (*self.columns, *self.identifiers):
+            if name in seen:
+                raise ValueError(f"column {name!r} is listed twice")
+            seen.add(name)
+        names = [x.name for stage in self.stages for x in (stage, *stage.blocks)]
+        if len(set(names)) < len(names):
+            raise ValueError(f"names of stages and blocks must differ from each other: {names}")
+        if unknown := set(self.laboratory) - set(self.condition_columns):
+            raise ValueError(f"'laboratory' names columns that are no conditions: {sorted(unknown)}")
+        return self
+
+    @property
+    def blocks(self) -> tuple[Block, ...]:
+        """All blocks in the order of the stages."""
+        return tuple(block for stage in self.stages for block in stage.blocks)
+
+    @property
+    def recipe_columns(self) -> tuple[str, ...]:
+        """Columns that make up a recipe, in table order."""
+        return tuple(name for block in self.blocks for name in block.names())
+
+    @property
+    def condition_columns(self) -> tuple[str, ...]:
+        """Columns that describe the reaction, in table order."""
+        return tuple(c.name for c in self.conditions) + (self.feed.names() if self.feed else ())
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """All modelled columns: recipe, conditions, performance."""
+        return (*self.recipe_columns, *self.condition_columns, self.performance.name)
+
+    def numeric(self) -> Iterator[Column]:
+        """Every declared column that is a plain number with bounds: steps, conditions, performance."""
+        for block in self.blocks:
+            if isinstance(block, Step):
+                yield from block.columns
+        yield from self.conditions
+        yield self.performance
+
+    def units(self) -> dict[str, str]:
+        """Unit of each modelled column that has one."""
+        units = {column.name: column.unit for column in self.numeric()}
+        for block in self.blocks:
+            if isinstance(block, Amounts | Fractions):
+                units |= dict.fromkeys(block.columns, block.unit)
+        if self.feed:
+            units |= dict.fromkeys(self.feed.names(), self.feed.unit)
+        return units
+
+    def without(self, *columns: str) -> RecipeSchema:
+        """Return a copy that ignores some component columns (they become identifiers).
+
+        Raises:
+            InputError: If a column is not a component of an amounts or fractions block.
+        """
+        data = self.model_dump()
+        for name in columns:
+            for stage in data["stages"]:
+                for block in stage["blocks"]:
+                    if block["kind"] in ("amounts", "fractions") and name in block["columns"]:
+                        block["columns"] = tuple(c for c in block["columns"] if c != name)
+                        data["identifiers"] = (*data["identifiers"], name)
+                        break
+                else:
+                    continue
+                break
+            else:
+                raise InputError(f"cannot drop column {name!r}: {self.did_you_mean(name, self.component_columns)}")
+        return RecipeSchema.model_validate(data)
+
+    @property
+    def component_columns(self) -> tuple[str, ...]:
+        """Columns of all amounts and fractions blocks."""
+        return tuple(c for b in self.blocks if isinstance(b, Amounts | Fractions) for c in b.columns)
+
+    @staticmethod
+    def did_you_mean(name: str, known: tuple[str, ...]) -> str:
+        """Half a sentence that points at the nearest known names."""
+        lowered = {k.lower(): k for k in known}
+        close = get_close_matches(name.lower(), lowered, n=3, cutoff=0.5)
+        if close:
+            return "did you mean " + " or ".join(repr(lowered[c]) for c in close) + "?"
+        return "known names are " + ", ".join(known)
+
+    def to_toml(self) -> str:
+        """Text of the schema file; `from_toml` gives the same schema back."""
+        return tomli_w.dumps(self.model_dump(mode="json", exclude_defaults=True) | {"stages": self._stages_toml()})
+
+    def _stages_toml(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "name": stage.name,
+                "blocks": [
+                    {"kind": block.kind} | block.model_dump(mode="json", exclude_defaults=True)
+                    for block in stage.blocks
+                ],
+            }
+            for stage in self.stages
+        ]
+
+    @classmethod
+    def from_toml(cls, text: str, *, source: str = "schema") -> RecipeSchema:
+        """Parse a schema file.
+
+        Args:
+            text: Content of the file.
+            source: Name of the file for error messages.
+
+        Raises:
+            InputError: If the text is not TOML or does not describe a schema; names the place.
+        """
+        try:
+            return cls.model_validate(tomllib.loads(text))
+        except tomllib.TOMLDecodeError as error:
+            raise InputError(f"{source}: not a TOML file: {error}") from None
+        except ValidationError as error:
+            raise InputError(f"{source}: {describe(error)}") from None
+
+    @classmethod
+    def load(cls, name_or_path: str | Path) -> RecipeSchema:
+        """Load a built-in schema by name, or a schema file.
+
+        Raises:
+            InputError: If there is neither.
+        """
+        builtin = files("pyro_hcvae.data") / "schemas" / f"{name_or_path}.toml"
+        if "/" not in str(name_or_path) and builtin.is_file():
+            return cls.from_toml(builtin.read_text(encoding="utf-8"), source=f"built-in schema {name_or_path}")
+        path = Path(name_or_path)
+        if not path.is_file():
+            raise InputError(
+                f"no schema {str(name_or_path)!r}: it is neither a file nor a built-in schema "
+                f"({', '.join(builtin_schemas())}). Draft one with: pyro-hcvae schema init TABLE"
+            )
+        try:
+            text = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            raise InputError(f"{path}: a schema is a text file in UTF-8") from None
+        return cls.from_toml(text, source=str(path))
+
+
+def builtin_schemas() -> list[str]:
+    """Names of the schemas that come with the package."""
+    folder = files("pyro_hcvae.data") / "schemas"
+    return sorted(f.name.removesuffix(".toml") for f in folder.iterdir() if f.name.endswith(".toml"))
+
+
+def describe(error: ValidationError) -> str:
+    """Turn pydantic's error into one readable line a problem."""
+    lines = []
+    for problem in error.errors():
+        place = ".".join(str(p) for p in problem["loc"])
+        lines.append(f"{place + ': ' if place else ''}{problem['msg'].removeprefix('Value error, ')}")
+    return "; ".join(lines)
+
+
+def _largest_set(block: Amounts | Fractions) -> int:
+    return min(block.max_present or len(block.columns), len(block.columns))

@@ -1,0 +1,1 @@
+"""The generative story and its guide as Pyro programs."""

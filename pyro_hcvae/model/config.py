@@ -1,0 +1,28 @@
+"""Settings of the model."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class ModelConfig(BaseModel):
+    """Size and form of the hierarchical cVAE."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    latent_dims: tuple[int, ...] = Field(default=(8, 6, 4), min_length=1)
+    """Latent size of each stage, top first; the last one serves all further stages."""
+    hidden: tuple[int, ...] = Field(default=(64, 64), min_length=1)
+    """Widths of the hidden layers of every network."""
+    presence: Literal["subset", "independent"] = "subset"
+    """``subset``: presences conditioned on their number, valid by construction. ``independent``: plain Bernoullis."""
+    mixture_components: int = Field(default=8, ge=1)
+    """Gaussians in the density of each number; 1: a single Gaussian."""
+    scale_floor: float = Field(default=0.05, gt=0)
+    """Smallest standard deviation of a standardised number: the accuracy to which recipes are written down."""
+
+    def latent_dim(self, stage: int) -> int:
+        """Latent size of the stage at a position."""
+        return self.latent_dims[min(stage, len(self.latent_dims) - 1)]

@@ -1,0 +1,206 @@
+r"""`HierarchicalCVAE`: the generative story and its guide.
+
+.. math::
+
+    z_l \sim p(z_l \mid z_{<l}, c), \qquad x_l \sim p(x_l \mid z_{\le l}, c), \qquad l = 1 \dots L
+
+with one latent and one group of columns for each stage of the schema, in the order in which a laboratory decides. The guide
+walks in the same order and describes each posterior relative to the learned prior (Vahdat & Kautz, 2020, NVAE):
+
+.. math::
+
+    p(z_l \mid \cdot) = N(\mu, \sigma), \qquad q(z_l \mid \cdot) = N(\mu + \Delta\mu, \sigma\,\Delta\sigma)
+
+`HierarchicalCVAE.model` and `HierarchicalCVAE.guide` are plain Pyro programs. Nothing about training stands in them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pyro
+import torch
+from pyro import distributions as dist
+from pyro.distributions import TorchDistribution
+from torch import Tensor, nn
+
+from pyro_hcvae.data import sites
+from pyro_hcvae.data.batch import RecipeBatch
+from pyro_hcvae.data.schema import Amounts, Category, Fractions, RecipeSchema, Step
+from pyro_hcvae.model.config import ModelConfig
+from pyro_hcvae.model.likelihoods import BlockLikelihood, likelihood
+from pyro_hcvae.model.networks import MLP, reset_members, soft_clamp
+
+_SCALE_FLOOR = 0.01
+"""Added to every latent scale, as in NVAE."""
+
+
+class Latent(nn.Module):
+    """Prior and posterior of one latent layer, each a diagonal Gaussian, batch shape ``(M, B)``, event ``(D,)``."""
+
+    def __init__(
+        self, members: int, above: int, context: int, size: int, hidden: tuple[int, ...]
+    ) -> None:
+        super().__init__()
+        self.size = size
+        self.prior_network = MLP(members, above, hidden, 2 * size, zero_head=True)
+        self.residual_network = MLP(members, above + context + 2 * size, hidden, 2 * size, zero_head=True)
+
+    def prior(self, above: Tensor) -> TorchDistribution:
+        """``p(z_l | z_<l, c)`` given latents above and conditions, ``(M, B, A)``; N(0, 1) at the start of training."""
+        return _gaussian(*self._prior_parameters(above))
+
+    def posterior(self, above: Tensor, context: Tensor, anything_known: Tensor) -> TorchDistribution:
+        """``q(z_l | z_<l, x, c)``: the prior, moved by what the recipe shows.
+
+        Args:
+            above: Latents above and conditions, shape ``(M, B, A)``.
+            context: Summary of the known part of the recipe, shape ``(M, B, H)``.
+            anything_known: 1 where some block of the recipe is known, else 0: then the posterior is the prior; ``(M, B, 1)``.
+        """
+        loc, log_scale = self._prior_parameters(above)
+        inputs = torch.cat([above, context, loc, log_scale], dim=-1)
+        shift, log_factor = (self.residual_network(inputs) * anything_known).chunk(2, dim=-1)
+        return _gaussian(loc + shift, log_scale + log_factor)
+
+    def _prior_parameters(self, above: Tensor) -> tuple[Tensor, Tensor]:
+        loc, log_scale = self.prior_network(above).chunk(2, dim=-1)
+        return loc, log_scale
+
+
+def _gaussian(loc: Tensor, log_scale: Tensor) -> TorchDistribution:
+    return dist.Normal(soft_clamp(loc), soft_clamp(log_scale).exp() + _SCALE_FLOOR).to_event(1)
+
+
+class Encoder(nn.Module):
+    """The known part of a recipe and its conditions -> a context vector ``(M, B, H)``.
+
+    A block counts as known when its whole structure is: blocks hidden from the encoder, in training or because a recipe is
+    partial, enter as zeros with their flag at 0.
+    """
+
+    def __init__(self, schema: RecipeSchema, members: int, conditions: int, hidden: tuple[int, ...]) -> None:
+        super().__init__()
+        self.blocks = schema.blocks
+        width = conditions + len(self.blocks)
+        for block in self.blocks:
+            match block:
+                case Amounts() | Fractions():
+                    width += 2 * len(block.columns)
+                case Category():
+                    width += len(block.codes)
+                case Step():
+                    width += len(block.states) + len(block.columns)
+        self.network = MLP(members, width, hidden)
+
+    def forward(self, batch: RecipeBatch) -> tuple[Tensor, Tensor]:
+        """Context ``(M, B, H)`` and whether anything is known ``(M, B, 1)``."""
+        parts, flags = [batch.conditions], []
+        for block in self.blocks:
+            structure_site, *numbers_site = sites.of_block(block)
+            structure, known = batch.values[structure_site], batch.known[structure_site]
+            if isinstance(block, Amounts | Fractions):
+                known = known.all(dim=-1)
+                features = structure
+            else:
+                count = len(block.codes) if isinstance(block, Category) else len(block.states)
+                features = torch.nn.functional.one_hot(structure.long(), count).to(batch.conditions.dtype)
+            flag = known.unsqueeze(-1).to(batch.conditions.dtype)
+            parts.append(features * flag)
+            parts += [batch.values[name] * (batch.known[name] & known.unsqueeze(-1)) for name in numbers_site]
+            flags.append(flag)
+        known_blocks = torch.cat(flags, dim=-1)
+        context = self.network(torch.cat([*parts, known_blocks], dim=-1))
+        return context, known_blocks.amax(dim=-1, keepdim=True)
+
+
+class HierarchicalCVAE(nn.Module):
+    """Hierarchical conditional VAE over the stages of a schema, for ``M`` independent members at once.
+
+    Args:
+        schema: Stages, blocks and columns.
+        conditions: Number of condition features ``C`` (`RecipeCodec.feature_names`).
+        config: Sizes and forms.
+        seeds: One seed a member: a member's initial parameters depend on its own seed alone.
+    """
+
+    def __init__(
+        self, schema: RecipeSchema, conditions: int, config: ModelConfig | None = None, *, seeds: Sequence[int] = (0,)
+    ) -> None:
+        super().__init__()
+        self.schema, self.config = schema, config or ModelConfig()
+        self.members, self.conditions = len(seeds), conditions
+        hidden, above = self.config.hidden, conditions
+        self.encoder = Encoder(schema, self.members, conditions, hidden)
+        self.latents, self.decoders, self.likelihoods = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
+        for position, stage in enumerate(schema.stages):
+            size = self.config.latent_dim(position)
+            self.latents.append(Latent(self.members, above, hidden[-1], size, hidden))
+            above += size
+            self.decoders.append(MLP(self.members, above, hidden))
+            self.likelihoods.append(
+                nn.ModuleList(likelihood(block, self.members, hidden[-1], self.config) for block in stage.blocks)
+            )
+        reset_members(self, seeds)
+
+    def model(self, batch: RecipeBatch) -> dict[str, Tensor]:
+        """``p(z, x | c)``. Sites missing from ``batch.values`` are sampled.
+
+        Args:
+            batch: Conditions ``(M, B, C)``, and the recipes where they are observed.
+
+        Returns:
+            Value of every site, shape ``(M, B)`` or ``(M, B, event)``.
+        """
+        members, rows = batch.shape
+        values: dict[str, Tensor] = {}
+        above = batch.conditions
+        with pyro.plate("members", members, dim=-2), pyro.plate("rows", rows, dim=-1):
+            for stage, layer, decoder, blocks in zip(
+                self.schema.stages, self.latents, self.decoders, self.likelihoods, strict=True
+            ):
+                name = sites.latent(stage)
+                values[name] = pyro.sample(name, layer.prior(above))
+                above = torch.cat([above, values[name]], dim=-1)
+                hidden = decoder(above)
+                for block in blocks:
+                    values |= _sample_block(block, hidden, batch)
+        return values
+
+    def guide(self, batch: RecipeBatch) -> dict[str, Tensor]:
+        """``q(z | x, c)``, top down in the model's order.
+
+        Args:
+            batch: Recipes with their conditions. What is not known of a recipe does not enter.
+
+        Returns:
+            Value of every latent site, shape ``(M, B, D)``.
+        """
+        members, rows = batch.shape
+        values: dict[str, Tensor] = {}
+        above = batch.conditions
+        context, anything_known = self.encoder(batch)
+        with pyro.plate("members", members, dim=-2), pyro.plate("rows", rows, dim=-1):
+            for stage, layer in zip(self.schema.stages, self.latents, strict=True):
+                name = sites.latent(stage)
+                values[name] = pyro.sample(name, layer.posterior(above, context, anything_known))
+                above = torch.cat([above, values[name]], dim=-1)
+        return values
+
+
+def _sample_block(block: BlockLikelihood, hidden: Tensor, batch: RecipeBatch) -> dict[str, Tensor]:
+    name = block.structure_site
+    fn = block.structure(hidden)
+    observed = batch.values.get(name)
+    if observed is not None:
+        known = batch.known[name]
+        fn = fn.mask(known.all(dim=-1) if fn.event_dim else known)
+    structure = pyro.sample(name, fn, obs=observed)
+    values = {name: structure}
+    if block.numbers_site is not None:
+        name = block.numbers_site
+        observed = batch.values.get(name)
+        exists = block.applies(structure) if observed is None else batch.known[name]
+        fn = block.numbers(hidden, block.structure_features(structure)).mask(exists).to_event(1)
+        values[name] = pyro.sample(name, fn, obs=observed)
+    return values

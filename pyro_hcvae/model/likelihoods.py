@@ -1,0 +1,182 @@
+"""Likelihoods of the blocks of a schema, as modules that return distributions.
+
+Every block is a *structure* (which components are present, which code, in which way a step was carried out) and, given it,
+*numbers* (amounts, log ratios, settings) for that part of the block which the structure says exists.
+"""
+
+from __future__ import annotations
+
+import torch
+from pyro import distributions as dist
+from pyro.distributions import TorchDistribution
+from torch import Tensor, nn
+
+from pyro_hcvae.data import sites
+from pyro_hcvae.data.schema import Amounts, Block, Category, Fractions, Step
+from pyro_hcvae.model.config import ModelConfig
+from pyro_hcvae.model.distributions import SubsetBernoulli
+from pyro_hcvae.model.networks import MLP, MemberLinear, soft_clamp
+
+
+class NumbersHead(nn.Module):
+    """Hidden state and structure -> distribution of ``F`` standardised numbers, batch shape ``(M, B, F)``.
+
+    Each number is a Gaussian, or a mixture of Gaussians, whose scale stays above a floor: a continuous likelihood is
+    unbounded where a column has few levels (Mattei & Frellsen, 2018).
+    """
+
+    def __init__(self, members: int, hidden: int, structure: int, features: int, config: ModelConfig) -> None:
+        super().__init__()
+        self.features, self.components, self.floor = features, config.mixture_components, config.scale_floor
+        self.trunk = MLP(members, hidden + structure, [hidden])
+        self.head = MemberLinear(members, hidden, features * self.components * 3)
+        with torch.no_grad():  # components start at different places, or they would stay one
+            bias = self.head.bias.view(members, 3, features, self.components)
+            bias[:, 1] = torch.linspace(-1.5, 1.5, self.components) if self.components > 1 else 0.0
+
+    def forward(self, hidden: Tensor, structure: Tensor) -> TorchDistribution:
+        """Distribution given the hidden state ``(M, B, H)`` and structure features ``(M, B, T)``."""
+        raw = self.head(self.trunk(torch.cat([hidden, structure], dim=-1)))
+        shape = (*raw.shape[:-1], 3, self.features, self.components)
+        logits, loc, log_scale = raw.view(shape).unbind(dim=-3)
+        scale = self.floor + torch.nn.functional.softplus(log_scale)
+        if self.components == 1:
+            return dist.Normal(loc.squeeze(-1), scale.squeeze(-1))
+        return dist.MixtureSameFamily(dist.Categorical(logits=logits), dist.Normal(loc, scale))
+
+
+class BlockLikelihood(nn.Module):
+    """Likelihood of one block: a structure site, and perhaps a numbers site.
+
+    Attributes:
+        structure_site: Name of the structure's site.
+        numbers_site: Name of the numbers' site; None if the block has no numbers.
+    """
+
+    def __init__(self, block: Block) -> None:
+        super().__init__()
+        self.structure_site, *rest = sites.of_block(block)
+        self.numbers_site: str | None = rest[0] if rest else None
+
+    def structure(self, hidden: Tensor) -> TorchDistribution:
+        """Distribution of the structure, batch shape ``(M, B)``."""
+        raise NotImplementedError
+
+    def numbers(self, hidden: Tensor, features: Tensor) -> TorchDistribution:
+        """Distribution of the numbers given `structure_features`, batch shape ``(M, B, F)``."""
+        raise NotImplementedError
+
+    def applies(self, structure: Tensor) -> Tensor:
+        """Which numbers exist under a structure, shape ``(M, B, F)``, bool."""
+        raise NotImplementedError
+
+    def structure_features(self, structure: Tensor) -> Tensor:
+        """The structure as network input, shape ``(M, B, T)``."""
+        raise NotImplementedError
+
+
+class ComponentsLikelihood(BlockLikelihood):
+    """Presence of components, then the amount (or log ratio) of each present one."""
+
+    def __init__(self, block: Amounts | Fractions, members: int, hidden: int, config: ModelConfig) -> None:
+        super().__init__(block)
+        features = len(block.columns)
+        self.sizes = block.set_sizes
+        self.independent = config.presence == "independent"
+        self.presence_head = MemberLinear(members, hidden, features)
+        self.size_head = None if self.independent else MemberLinear(members, hidden, len(self.sizes))
+        self.numbers_head = NumbersHead(members, hidden, features, features, config)
+
+    def structure(self, hidden: Tensor) -> TorchDistribution:
+        """Presence: independent Bernoullis, or conditioned on their number."""
+        logits = self.presence_head(hidden)
+        if self.size_head is None:
+            return dist.Bernoulli(logits=logits).to_event(1)
+        # Beyond +-20 a component is certain or excluded; the clamp keeps the polynomials within float32.
+        return SubsetBernoulli(self.size_head(hidden), soft_clamp(logits, 20.0), smallest=self.sizes[0])
+
+    def numbers(self, hidden: Tensor, features: Tensor) -> TorchDistribution:
+        """Standardised log amounts or log ratios."""
+        out: TorchDistribution = self.numbers_head(hidden, features)
+        return out
+
+    def structure_features(self, structure: Tensor) -> Tensor:
+        """Presence as it is."""
+        return structure
+
+
+class AmountsLikelihood(ComponentsLikelihood):
+    """Presence and log amounts."""
+
+    def applies(self, structure: Tensor) -> Tensor:
+        """Every present component has an amount."""
+        return structure > 0.5
+
+
+class FractionsLikelihood(ComponentsLikelihood):
+    """Presence and log ratios to the first present component."""
+
+    def applies(self, structure: Tensor) -> Tensor:
+        """Every present component but the reference has a ratio: a single component is exactly the whole."""
+        present = structure > 0.5
+        return present & (present.cumsum(dim=-1) > 1)
+
+
+class CategoryLikelihood(BlockLikelihood):
+    """One code of a list."""
+
+    def __init__(self, block: Category, members: int, hidden: int) -> None:
+        super().__init__(block)
+        self.size = len(block.codes)
+        self.head = MemberLinear(members, hidden, self.size)
+
+    def structure(self, hidden: Tensor) -> TorchDistribution:
+        """Categorical over the codes."""
+        return dist.Categorical(logits=self.head(hidden))
+
+    def structure_features(self, structure: Tensor) -> Tensor:
+        """One-hot code."""
+        return torch.nn.functional.one_hot(structure.long(), self.size).to(self.head.weight.dtype)
+
+
+class StepLikelihood(BlockLikelihood):
+    """In which way a step was carried out, if at all, and the settings that it then has."""
+
+    pattern: Tensor
+
+    def __init__(self, block: Step, members: int, hidden: int, config: ModelConfig) -> None:
+        super().__init__(block)
+        self.size = len(block.states)
+        self.head = MemberLinear(members, hidden, self.size)
+        self.numbers_head = NumbersHead(members, hidden, self.size, len(block.columns), config)
+        self.register_buffer("pattern", torch.tensor(block.applies()), persistent=False)
+
+    def structure(self, hidden: Tensor) -> TorchDistribution:
+        """Categorical over the states."""
+        return dist.Categorical(logits=self.head(hidden))
+
+    def numbers(self, hidden: Tensor, features: Tensor) -> TorchDistribution:
+        """Standardised settings."""
+        out: TorchDistribution = self.numbers_head(hidden, features)
+        return out
+
+    def applies(self, structure: Tensor) -> Tensor:
+        """Settings that the state has."""
+        return self.pattern[structure.long()]
+
+    def structure_features(self, structure: Tensor) -> Tensor:
+        """One-hot state."""
+        return torch.nn.functional.one_hot(structure.long(), self.size).to(self.head.weight.dtype)
+
+
+def likelihood(block: Block, members: int, hidden: int, config: ModelConfig) -> BlockLikelihood:
+    """Likelihood that fits a block of the schema."""
+    match block:
+        case Amounts():
+            return AmountsLikelihood(block, members, hidden, config)
+        case Fractions():
+            return FractionsLikelihood(block, members, hidden, config)
+        case Category():
+            return CategoryLikelihood(block, members, hidden)
+        case Step():
+            return StepLikelihood(block, members, hidden, config)

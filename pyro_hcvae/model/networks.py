@@ -1,0 +1,78 @@
+"""Small networks whose every parameter carries a leading member dimension."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Generator, Tensor, nn
+
+
+class MemberLinear(nn.Module):
+    r"""Affine map of each member: ``(M, B, I) -> (M, B, O)``.
+
+    Args:
+        members: Number of members :math:`M`.
+        inputs: Size :math:`I`.
+        outputs: Size :math:`O`.
+        zero: Start at zero, so that the map has no say at first.
+    """
+
+    def __init__(self, members: int, inputs: int, outputs: int, *, zero: bool = False) -> None:
+        super().__init__()
+        self.zero = zero
+        self.weight = nn.Parameter(torch.zeros(members, inputs, outputs))
+        self.bias = nn.Parameter(torch.zeros(members, 1, outputs))
+
+    @torch.no_grad()
+    def reset_member(self, member: int, generator: Generator) -> None:
+        """Draw one member's parameters from its own generator, uniform with variance ``1 / I``."""
+        if not self.zero:
+            bound = math.sqrt(3.0 / self.weight.shape[1])
+            self.weight[member].uniform_(-bound, bound, generator=generator)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply the map."""
+        # baddbmm would copy the broadcast bias first, which costs more than the sum.
+        return torch.bmm(x, self.weight) + self.bias
+
+
+class MLP(nn.Module):
+    """Hidden layers with SiLU, and optionally a linear head.
+
+    Args:
+        members: Number of members.
+        inputs: Input features.
+        hidden: Widths of the hidden layers.
+        outputs: Width of the head; None: the last hidden layer is the output.
+        zero_head: Start the head at zero.
+    """
+
+    def __init__(
+        self, members: int, inputs: int, hidden: Sequence[int], outputs: int | None = None, *, zero_head: bool = False
+    ) -> None:
+        super().__init__()
+        widths = [inputs, *hidden]
+        self.layers = nn.ModuleList(MemberLinear(members, a, b) for a, b in zip(widths, hidden, strict=False))
+        self.head = None if outputs is None else MemberLinear(members, widths[-1], outputs, zero=zero_head)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(M, B, I)`` to ``(M, B, O)``."""
+        for layer in self.layers:
+            x = torch.nn.functional.silu(layer(x))
+        return x if self.head is None else self.head(x)
+
+
+def reset_members(module: nn.Module, seeds: Sequence[int]) -> None:
+    """Initialise every member from its own seed, whatever the number of members beside it."""
+    for member, seed in enumerate(seeds):
+        generator = Generator().manual_seed(seed)
+        for part in module.modules():
+            if isinstance(part, MemberLinear):
+                part.reset_member(member, generator)
+
+
+def soft_clamp(x: Tensor, limit: float = 5.0) -> Tensor:
+    """Smoothly keep ``x`` within ``(-limit, limit)`` (NVAE, distributions.py)."""
+    return limit * torch.tanh(x / limit)
