@@ -17,7 +17,8 @@ class RecipeBatch:
     """Recipes, their conditions, and what is known of them.
 
     Attributes:
-        conditions: Standardised condition features, shape ``(M, B, C)``.
+        conditions: Standardised condition features, shape ``(M, B, C)``, finite everywhere.
+        conditions_known: Which of them are known, same shape, bool.
         values: Observed sites by name, shape ``(M, B)`` or ``(M, B, F)``, finite everywhere. A site that is missing
             here is sampled by the model.
         known: For each site in ``values``, where its value counts: same shape, bool. Amounts of absent components and
@@ -25,6 +26,7 @@ class RecipeBatch:
     """
 
     conditions: Tensor
+    conditions_known: Tensor
     values: Mapping[str, Tensor]
     known: Mapping[str, Tensor]
 
@@ -32,6 +34,21 @@ class RecipeBatch:
     def shape(self) -> tuple[int, int]:
         """Members and rows."""
         return int(self.conditions.shape[0]), int(self.conditions.shape[1])
+
+    @property
+    def condition_inputs(self) -> Tensor:
+        """Conditions as network input: features, 0 where unknown, and which are known; shape ``(M, B, 2 C)``."""
+        known = self.conditions_known.to(self.conditions.dtype)
+        return torch.cat([self.conditions * known, known], dim=-1)
+
+    def blur(self, noise: Tensor, keep: Tensor) -> RecipeBatch:
+        """Disturb the conditions, so that they tell less about which laboratory a row is from.
+
+        Args:
+            noise: Added to the features, shape ``(M, B, C)``.
+            keep: Features that stay known, bool, same shape.
+        """
+        return replace(self, conditions=self.conditions + noise, conditions_known=self.conditions_known & keep)
 
     def conditions_only(self) -> RecipeBatch:
         """The same conditions with nothing observed: the model then generates."""
@@ -64,6 +81,7 @@ class RecipeBatch:
     def _map(self, function) -> RecipeBatch:  # type: ignore[no-untyped-def]
         return RecipeBatch(
             function(self.conditions),
+            function(self.conditions_known),
             {name: function(x) for name, x in self.values.items()},
             {name: function(x) for name, x in self.known.items()},
         )
@@ -78,6 +96,7 @@ class Layout:
 
     def __init__(self, schema: RecipeSchema, condition_features: int) -> None:
         self.condition_features = condition_features
+        self.blocks = len(schema.blocks)
         self.slices: dict[str, slice] = {}
         self.scalar: set[str] = set()
         offset = condition_features
@@ -101,7 +120,8 @@ class Layout:
             else:
                 values[name] = filled[..., place]
                 masks[name] = known[..., place]
-        return RecipeBatch(filled[..., : self.condition_features], values, masks)
+        c = self.condition_features
+        return RecipeBatch(filled[..., :c], known[..., :c], values, masks)
 
     def pack(self, values: Mapping[str, Tensor], conditions: Tensor) -> Tensor:
         """Join sampled sites and conditions ``(M, B, C)`` into packed rows ``(M, B, W)``."""

@@ -182,8 +182,9 @@ class RecipeCodec:
                     amounts = np.exp(np.minimum(self._unscale(block.columns, rest[0]), 80.0))
                     columns |= _named(block.columns, _where_present(first, amounts))
                 case Fractions():
-                    columns |= _named(block.columns, block.total * _from_log_ratios(
-                        first, self._unscale(block.columns, rest[0])))
+                    columns |= _named(
+                        block.columns, block.total * _from_log_ratios(first, self._unscale(block.columns, rest[0]))
+                    )
                 case Category():
                     codes = np.array([*block.codes, np.nan], dtype=object)
                     position = np.where(np.isnan(first[:, 0]), len(block.codes), first[:, 0]).astype(np.int64)

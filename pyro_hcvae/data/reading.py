@@ -7,6 +7,7 @@ import re
 import warnings
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,8 +18,9 @@ from pyro_hcvae.data.report import Cell, ImportReport
 from pyro_hcvae.errors import InputError
 
 _DECIMAL_COMMA = re.compile(r"^[+-]?(\d{1,3}(\.\d{3})+|\d+),\d+$")
-_THOUSANDS = re.compile(r"^[+-]?\d{1,3}(,\d{3})+(\.\d+)?$|^[+-]?\d{1,3}([  ']\d{3})+([.,]\d+)?$")
-_MISSING = {"", "na", "n/a", "nan", "null", "none", "-", "--", "?", "<na>"}
+_THOUSANDS = re.compile(r"^[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d+)?$|^[+-]?\d{1,3}([  ']\d{3})+([.,]\d+)?$")
+MISSING = {"", "na", "n/a", "#n/a", "#na", "nan", "-nan", "null", "none", "-", "--", "?", "<na>"}
+"""Cells that hold no number, in lower case. A column of codes may use them as codes."""
 FIRST_DATA_ROW = 2
 """Row of the first record, counted as a spreadsheet does."""
 
@@ -81,9 +83,8 @@ def read_frame(path: str | Path, options: ReadOptions | None = None) -> pd.DataF
         raise InputError(f"{path}: no permission to read this file") from None
     except UnicodeDecodeError as error:
         raise InputError(_encoding_message(path, options.encoding, error)) from None
+    _check_header(path, list(frame.columns))
     frame.columns = pd.Index([str(c).strip() for c in frame.columns])
-    if repeated := sorted(set(frame.columns[frame.columns.duplicated()])):
-        raise InputError(f"{path}: columns that stand twice in the header: {', '.join(repeated)}. Rename or remove one.")
     frame.index = pd.RangeIndex(FIRST_DATA_ROW, FIRST_DATA_ROW + len(frame))
     frame = frame.loc[~_blank(frame)]
     if frame.empty:
@@ -105,14 +106,13 @@ def _read_text(path: Path, options: ReadOptions) -> pd.DataFrame:
     if head == b"PK\x03\x04":
         raise InputError(f"{path} is an Excel workbook or zip file with the ending {path.suffix}. Rename it to .xlsx")
     try:
-        with path.open(encoding=options.encoding, newline="") as file:
-            header = file.readline()
+        separator, header = _separator(path, options.encoding)
     except LookupError:
         raise InputError(f"--encoding {options.encoding}: no such encoding") from None
-    if "\0" in header:
+    if any("\0" in name for name in header):
         raise InputError(f"{path} is not a text file")
-    separator = max(",;\t", key=header.count)
-    width = len(next(csv.reader([header], delimiter=separator)))
+    _check_header(path, header)
+    width = len(header)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)
@@ -124,6 +124,8 @@ def _read_text(path: Path, options: ReadOptions) -> pd.DataFrame:
                 encoding=options.encoding,
                 skip_blank_lines=False,
                 skipinitialspace=True,
+                keep_default_na=False,  # "None" and "NA" may be codes
+                na_values=[""],
                 low_memory=False,
                 index_col=False,
             )
@@ -144,11 +146,39 @@ def _read_text(path: Path, options: ReadOptions) -> pd.DataFrame:
         raise InputError(f"{path}: not a readable table: {error}") from None
 
 
+def _separator(path: Path, encoding: str) -> tuple[str, list[str]]:
+    """The separator under which header and first row have most cells, and the header's cells."""
+    found: list[tuple[int, int, str, list[str]]] = []
+    for separator in ",;\t":
+        with path.open(encoding=encoding, newline="") as file:
+            records = csv.reader(file, delimiter=separator, skipinitialspace=True)
+            try:
+                header, row = next(records, []), next(records, [])
+            except csv.Error:  # a quotation mark that is never closed: the parser will say so
+                header, row = [file.readline()], []
+        found.append((min(len(header), len(row)), len(header), separator, header))
+    best = max(found, key=lambda x: x[:2])
+    return best[2], best[3]
+
+
+def _check_header(path: Path, names: Sequence[object]) -> None:
+    titles = [str(name).strip() for name in names if name is not None and name == name]
+    if not any(titles):
+        raise InputError(f"{path}: the first line is empty, but the header must stand there")
+    if repeated := sorted({t for t in titles if t and titles.count(t) > 1}):
+        raise InputError(
+            f"{path}: columns that stand twice in the header: {', '.join(repeated)}. Rename or remove one."
+        )
+
+
 def _first_ragged_line(path: Path, encoding: str, separator: str, width: int) -> tuple[int, int] | None:
     with path.open(encoding=encoding, newline="") as file:
-        for row, cells in enumerate(csv.reader(file, delimiter=separator), start=1):
-            if len(cells) > width:
-                return row, len(cells)
+        try:
+            for row, cells in enumerate(csv.reader(file, delimiter=separator), start=1):
+                if len(cells) > width:
+                    return row, len(cells)
+        except csv.Error:
+            pass
     return None
 
 
@@ -158,7 +188,11 @@ def _read_workbook(path: Path, sheet: str | None) -> pd.DataFrame:
             names = [str(n) for n in book.sheet_names]
             if sheet is not None and sheet not in names:
                 raise InputError(f"{path} has no sheet {sheet!r}; it has {', '.join(names)}")
-            return cast(pd.DataFrame, book.parse(sheet if sheet is not None else names[0]))
+            wanted = sheet if sheet is not None else names[0]
+            # pandas renames columns that stand twice: look at the header itself.
+            header = book.parse(wanted, header=None, nrows=1)
+            _check_header(path, header.iloc[0].tolist() if len(header) else [])
+            return cast(pd.DataFrame, book.parse(wanted, keep_default_na=False, na_values=[""]))
     except InputError:
         raise
     except Exception as error:  # openpyxl and zipfile raise many kinds for a broken workbook
@@ -225,7 +259,9 @@ def to_numbers(
             infinite += [Cell(_row(frame.index[i]), name, str(values[i])) for i in np.flatnonzero(odd)]
             values = np.where(odd, np.nan, values)
         parsed[name] = values
-    if comma:
+    if comma:  # then 1,250 is one and a quarter
+        comma += [cell for cell in thousands if cell.value.count(",") == 1 and "." not in cell.value]
+        thousands = [cell for cell in thousands if cell not in comma]
         report.add(
             "decimal-comma", "error", f"{len(comma)} cells are written with a decimal comma",
             "Read the file with --decimal , (and --thousands . if it has them)", comma,
@@ -251,12 +287,16 @@ def to_numbers(
 
 
 def _numbers_of(cells: pd.Series) -> pd.Series:
-    as_text = cells.map(lambda x: x.strip() if isinstance(x, str) else (np.nan if isinstance(x, bool) else x))
-    return pd.to_numeric(as_text, errors="coerce")
+    def read(cell: Any) -> Any:
+        if isinstance(cell, str):
+            return cell.strip()
+        return np.nan if isinstance(cell, bool | date | timedelta) else cell  # pandas would count a date's ticks
+
+    return pd.to_numeric(cells.astype(object).map(read), errors="coerce")
 
 
 def _sort_gap(cell: Cell, text: list[Cell], comma: list[Cell], thousands: list[Cell], empty: list[Cell]) -> None:
-    if cell.value.strip().lower() in _MISSING:
+    if cell.value.strip().lower() in MISSING:
         empty.append(Cell(cell.row, cell.column, "empty"))
     elif _THOUSANDS.match(cell.value):
         thousands.append(cell)

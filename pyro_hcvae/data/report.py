@@ -60,9 +60,7 @@ class ImportReport:
     """Counts that describe the table: recipes, laboratories, component sets."""
     findings: list[Finding] = field(default_factory=list)
 
-    def add(
-        self, code: str, severity: Severity, message: str, action: str, cells: Iterable[Cell] = ()
-    ) -> None:
+    def add(self, code: str, severity: Severity, message: str, action: str, cells: Iterable[Cell] = ()) -> None:
         """Record a problem."""
         self.findings.append(Finding(code, severity, message, action, tuple(cells)))
 

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pyro_hcvae.data.reading import ReadOptions, read_frame, to_numbers
+from pyro_hcvae.data.reading import MISSING, ReadOptions, read_frame, to_numbers
 from pyro_hcvae.data.report import Cell, ImportReport
 from pyro_hcvae.data.schema import Amounts, Block, Category, Column, Feed, Fractions, RecipeSchema, Step
 from pyro_hcvae.errors import InputError
@@ -87,8 +87,11 @@ class RecipeTable:
         skip_bad_rows: bool = False,
     ) -> RecipeTable:
         """Check and normalise a frame. Arguments and errors as for `read`; the index names the rows."""
-        if not raw.index.is_unique:
-            raise InputError(f"{source}: the frame's index names some rows twice; call reset_index first")
+        if not (raw.index.is_unique and pd.api.types.is_integer_dtype(raw.index)):
+            raise InputError(f"{source}: the frame's index must number the rows, each once; call reset_index first")
+        raw = raw.rename(columns=str)
+        if not raw.columns.is_unique:
+            raise InputError(f"{source}: some columns of the frame have the same name")
         dropped = tuple(drop_columns)
         for name in dropped:
             if name not in raw.columns and name not in schema.columns:
@@ -190,8 +193,9 @@ def _codes(cells: pd.Series, block: Category, report: ImportReport, *, missing: 
     def read(value: Any) -> Any:
         if value is None or value is pd.NA or value != value:
             return np.nan
-        text = str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()
-        return known.get(text, _UNKNOWN)
+        whole = isinstance(value, float | np.floating) and value.is_integer()
+        text = str(int(value)) if whole else str(value).strip()
+        return known.get(text, np.nan if text.lower() in MISSING else _UNKNOWN)
 
     distinct = {value: read(value) for value in cells.unique()}
     values = cells.map(lambda v: distinct.get(v, np.nan), na_action=None).astype(object)
@@ -217,9 +221,7 @@ _UNKNOWN = object()
 
 def _cells(frame: pd.DataFrame, mask: NDArray[np.bool_], columns: Sequence[str]) -> list[Cell]:
     values = frame[list(columns)].to_numpy()
-    return [
-        Cell(int(frame.index[i]), columns[j], f"{values[i, j]:g}") for i, j in zip(*np.nonzero(mask), strict=True)
-    ]
+    return [Cell(int(frame.index[i]), columns[j], f"{values[i, j]:g}") for i, j in zip(*np.nonzero(mask), strict=True)]
 
 
 def _row_cells(frame: pd.DataFrame, rows: NDArray[np.bool_], column: str, values: NDArray[Any]) -> list[Cell]:
@@ -319,7 +321,13 @@ def _normalise_step(frame: pd.DataFrame, block: Block, report: ImportReport) -> 
                     [cell for n in (lead, column.name)
                      for cell in _row_cells(frame, zero, n, values[:, names.index(n)])],
                 )  # fmt: skip
-        elif zero.any() and column.bounds[0] >= 0 and i > 0 and (block.optional or column.bounds[0] > 0):
+        elif zero.any() and i == 0 and (column.bounds[0] > 0 or column.transform == "log"):
+            report.add(
+                "step-absent", "error", f"{zero.sum()} rows have {lead} = 0, but the step {block.name!r} is not optional",
+                f"Set 'optional = true' for {block.name!r} in the schema if 0 means that it was not carried out; "
+                f"else correct them, {_SKIP}", _row_cells(frame, zero, lead, values[:, 0]),
+            )  # fmt: skip
+        elif zero.any() and i > 0 and _never_zero(column, block):
             report.add(
                 "step-unknown", "warning", f"{zero.sum()} rows have {lead} > 0 but {column.name} = 0",
                 f"Read as {column.name} not recorded: the model learns nothing from that cell",
@@ -328,6 +336,12 @@ def _normalise_step(frame: pd.DataFrame, block: Block, report: ImportReport) -> 
             values[zero, i] = np.nan
         _check_bounds(frame, column, values[:, i], done & (values[:, i] != 0), report)
     frame[names] = values
+
+
+def _never_zero(column: Column, block: Step) -> bool:
+    # Whether a 0 can only stand for a number that nobody wrote down.
+    low = column.bounds[0]
+    return low > 0 or column.transform == "log" or (block.optional and low >= 0)
 
 
 def _check_bounds(
@@ -413,7 +427,9 @@ def _describe(table: RecipeTable, raw: pd.DataFrame) -> None:
     for block in schema.blocks:
         if isinstance(block, Amounts | Fractions):
             _describe_components(frame, block, report)
-            report.facts[f"sets of {block.name}"] = len(np.unique(row_groups(frame[list(block.columns)] > 0, block.columns)))
+            report.facts[f"sets of {block.name}"] = len(
+                np.unique(row_groups(frame[list(block.columns)] > 0, block.columns))
+            )
     report.facts = {
         "recipes": len(np.unique(table.recipe_ids())),
         "laboratories": len(np.unique(table.laboratory_ids())),

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from functools import cached_property
-from typing import Any
+from functools import cached_property, lru_cache
+from typing import Any, ClassVar
 
 import torch
 from pyro.distributions import TorchDistribution, constraints
@@ -14,37 +14,45 @@ _NEVER = -1e4
 """Log weight of an impossible subset: finite, so that no gradient becomes NaN; exp of it is exactly 0."""
 
 
-def _pairs(size: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Index ``k - i`` and penalty of the terms ``a_i b_{k-i}`` of a truncated product, each ``(size, size)``."""
-    k = torch.arange(size, device=device)
-    other = k[:, None] - k[None, :]
-    return other.clamp(min=0), torch.where(other < 0, _NEVER, 0.0)
+def _product(left: Tensor, right: Tensor, largest: int) -> Tensor:
+    """Products of polynomials ``(..., N, d + 1)``, cut at degree ``largest``."""
+    degree = left.shape[-1] - 1
+    size = min(2 * degree, largest) + 1
+    return (left.unsqueeze(-1) * right.unsqueeze(-2)).flatten(-2) @ _by_degree(degree, size, left.dtype, left.device)
 
 
-def elementary_symmetric(logits: Tensor, largest: int) -> list[Tensor]:
-    r"""Logs of elementary symmetric polynomials of :math:`w_i = e^{l_i}`, by a product tree.
+@lru_cache
+def _by_degree(degree: int, size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Constant matrix that adds pairwise products of coefficients of one degree: no gather in the backward pass."""
+    i, j = torch.meshgrid(torch.arange(degree + 1), torch.arange(degree + 1), indexing="ij")
+    return ((i + j).flatten()[:, None] == torch.arange(size)).to(dtype=dtype, device=device)
+
+
+def elementary_symmetric(weights: Tensor, largest: int) -> list[Tensor]:
+    r"""Elementary symmetric polynomials by a product tree.
 
     .. math:: \prod_i (1 + w_i t) = \sum_k e_k(w) t^k
 
     Args:
-        logits: :math:`\log w`, shape ``(..., F)``.
+        weights: Non-negative :math:`w`, shape ``(..., F)``; ``max(w) ** largest`` and its inverse must be in the range of
+            the dtype.
         largest: Degree at which the product is cut.
 
     Returns:
-        Levels of the tree from the leaves to the root. A level has shape ``(..., N, largest + 1)``: log coefficients of
-        the N partial products. ``N = 1`` at the root, which holds :math:`\log e_0 \dots \log e_{largest}`.
+        Levels of the tree from the leaves to the root. A level has shape ``(..., N, d + 1)``: coefficients of its N partial
+        products. ``N = 1`` at the root, whose coefficients are :math:`e_0, e_1, \dots`
     """
-    features = logits.shape[-1]
-    leaves = 1 << max(0, math.ceil(math.log2(features)))
-    impossible = logits.new_full((*logits.shape[:-1], leaves - features), _NEVER)
-    ones = torch.cat([logits, impossible], dim=-1)
-    rest = logits.new_full((*ones.shape, largest - 1), _NEVER)
-    levels = [torch.cat([torch.zeros_like(ones).unsqueeze(-1), ones.unsqueeze(-1), rest], dim=-1)]
-    other, penalty = _pairs(largest + 1, logits.device)
+    leaves = 1 << max(0, math.ceil(math.log2(weights.shape[-1])))
+    padded = torch.nn.functional.pad(weights, (0, leaves - weights.shape[-1]))
+    levels = [torch.stack([torch.ones_like(padded), padded], dim=-1)]
     while levels[-1].shape[-2] > 1:
-        left, right = levels[-1][..., 0::2, :], levels[-1][..., 1::2, :]
-        levels.append(torch.logsumexp(left.unsqueeze(-2) + right[..., other] + penalty, dim=-1))
+        levels.append(_product(levels[-1][..., 0::2, :], levels[-1][..., 1::2, :], largest))
     return levels
+
+
+def largest_logit(largest: int) -> float:
+    """Size of the log weights up to which products of two polynomials of degree ``largest`` stay within float32."""
+    return min(15.0, 30.0 / max(1, largest))
 
 
 class SubsetBernoulli(TorchDistribution):  # type: ignore[misc]
@@ -56,14 +64,14 @@ class SubsetBernoulli(TorchDistribution):  # type: ignore[misc]
 
     Args:
         size_logits: Unnormalised log :math:`\pi` over the allowed sizes, shape ``(..., sizes)``.
-        logits: :math:`\log w`, shape ``(..., F)``; only differences between components matter.
+        logits: :math:`\log w`, shape ``(..., F)``, within `largest_logit`; only differences between components matter.
         smallest: The first allowed size; the others follow one by one.
 
     References:
         Chen & Liu (1997), Statistical applications of the Poisson-binomial and conditional Bernoulli distributions.
     """
 
-    arg_constraints = {
+    arg_constraints: ClassVar = {
         "size_logits": constraints.real_vector,
         "logits": constraints.real_vector,
     }
@@ -91,7 +99,14 @@ class SubsetBernoulli(TorchDistribution):  # type: ignore[misc]
 
     @cached_property
     def _levels(self) -> list[Tensor]:
-        return elementary_symmetric(self.logits, max(self.largest, 1))
+        return elementary_symmetric(self.logits.exp(), max(self.largest, 1))
+
+    def _log_e(self, sizes: Tensor) -> Tensor:
+        """Log of the elementary symmetric polynomials of some sizes ``(..., K)``; `_NEVER` where there is no such subset."""
+        root = self._levels[-1][..., 0, :]
+        e = root.expand(*sizes.shape[:-1], -1).gather(-1, sizes.clamp(0, root.shape[-1] - 1))
+        possible = (sizes >= 0) & (sizes < root.shape[-1]) & (e > 0)
+        return torch.where(possible, torch.where(possible, e, 1.0).log(), _NEVER)
 
     @cached_property
     def size_log_probs(self) -> Tensor:
@@ -100,13 +115,13 @@ class SubsetBernoulli(TorchDistribution):  # type: ignore[misc]
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log probability of subsets ``(..., F)`` given as 0/1; minus infinity for a size that is not allowed."""
-        size = value.sum(dim=-1).round().long()
-        allowed = (size >= self.smallest) & (size <= self.largest)
-        index = (size - self.smallest).clamp(0, self.largest - self.smallest).unsqueeze(-1)
-        log_e = self._levels[-1][..., 0, self.smallest : self.largest + 1]
-        by_size = (self.size_log_probs - log_e).expand(*index.shape[:-1], -1)
-        log_prob = by_size.gather(-1, index).squeeze(-1) + (value * self.logits).sum(dim=-1)
-        return torch.where(allowed, log_prob, -math.inf)
+        size = value.sum(dim=-1, keepdim=True).round().long()
+        index = size - self.smallest
+        allowed = (index >= 0) & (size <= self.largest)
+        index = index.clamp(0, self.largest - self.smallest)
+        log_size = self.size_log_probs.expand(*index.shape[:-1], -1).gather(-1, index)
+        log_given = (value * self.logits).sum(dim=-1, keepdim=True) - self._log_e(index + self.smallest)
+        return torch.where(allowed, log_size + log_given, -math.inf).squeeze(-1)
 
     @torch.no_grad()
     def sample(self, sample_shape: Any = torch.Size()) -> Tensor:  # noqa: B008
@@ -141,12 +156,9 @@ class SubsetBernoulli(TorchDistribution):  # type: ignore[misc]
         free = torch.where(known, _NEVER, self.logits)
         rest = SubsetBernoulli(self.size_logits, free, smallest=self.smallest, validate_args=False).expand(shape)
         taken = present.sum(dim=-1)
-        sizes = torch.arange(self.smallest, self.largest + 1, device=value.device)
-        left = sizes - taken.unsqueeze(-1)
-        log_rest = rest._levels[-1][..., 0, :].gather(-1, left.clamp(min=0).expand(*shape, -1))
-        log_all = self._levels[-1][..., 0, self.smallest : self.largest + 1]
-        joint = self.size_log_probs - log_all + log_rest + (present * self.logits).sum(-1, keepdim=True)
-        return rest, taken, torch.where(left < 0, _NEVER, joint)
+        sizes = torch.arange(self.smallest, self.largest + 1, device=value.device).expand(*shape, -1)
+        log_ratio = rest._log_e(sizes - taken.unsqueeze(-1)) - self._log_e(sizes)
+        return rest, taken, self.size_log_probs + log_ratio + (present * self.logits).sum(-1, keepdim=True)
 
     def _split(self, size: Tensor, shape: Size) -> Tensor:
         """Distribute sizes ``(..., 1)`` down the tree to the leaves."""
@@ -156,8 +168,9 @@ class SubsetBernoulli(TorchDistribution):  # type: ignore[misc]
             left, right = pairs[..., 0::2, :], pairs[..., 1::2, :]
             options = torch.arange(left.shape[-1], device=size.device)
             other = counts.unsqueeze(-1) - options
-            weights = left + right.gather(-1, other.clamp(min=0)) + torch.where(other < 0, 2 * _NEVER, 0.0)
-            first = _gumbel_argmax(weights)
+            weights = left * right.gather(-1, other.clamp(0, left.shape[-1] - 1))
+            possible = (other >= 0) & (other < left.shape[-1]) & (weights > 0)
+            first = _gumbel_argmax(torch.where(possible, weights.log(), 4 * _NEVER))
             counts = torch.stack([first, counts - first], dim=-1).flatten(-2)
         return counts[..., : self.event_shape[0]].to(self.logits.dtype)
 

@@ -38,9 +38,7 @@ _SCALE_FLOOR = 0.01
 class Latent(nn.Module):
     """Prior and posterior of one latent layer, each a diagonal Gaussian, batch shape ``(M, B)``, event ``(D,)``."""
 
-    def __init__(
-        self, members: int, above: int, context: int, size: int, hidden: tuple[int, ...]
-    ) -> None:
+    def __init__(self, members: int, above: int, context: int, size: int, hidden: tuple[int, ...]) -> None:
         super().__init__()
         self.size = size
         self.prior_network = MLP(members, above, hidden, 2 * size, zero_head=True)
@@ -82,7 +80,7 @@ class Encoder(nn.Module):
     def __init__(self, schema: RecipeSchema, members: int, conditions: int, hidden: tuple[int, ...]) -> None:
         super().__init__()
         self.blocks = schema.blocks
-        width = conditions + len(self.blocks)
+        width = 2 * conditions + len(self.blocks)
         for block in self.blocks:
             match block:
                 case Amounts() | Fractions():
@@ -95,7 +93,7 @@ class Encoder(nn.Module):
 
     def forward(self, batch: RecipeBatch) -> tuple[Tensor, Tensor]:
         """Context ``(M, B, H)`` and whether anything is known ``(M, B, 1)``."""
-        parts, flags = [batch.conditions], []
+        parts, flags = [batch.condition_inputs], []
         for block in self.blocks:
             structure_site, *numbers_site = sites.of_block(block)
             structure, known = batch.values[structure_site], batch.known[structure_site]
@@ -130,7 +128,7 @@ class HierarchicalCVAE(nn.Module):
         super().__init__()
         self.schema, self.config = schema, config or ModelConfig()
         self.members, self.conditions = len(seeds), conditions
-        hidden, above = self.config.hidden, conditions
+        hidden, above = self.config.hidden, 2 * conditions
         self.encoder = Encoder(schema, self.members, conditions, hidden)
         self.latents, self.decoders, self.likelihoods = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
         for position, stage in enumerate(schema.stages):
@@ -154,7 +152,7 @@ class HierarchicalCVAE(nn.Module):
         """
         members, rows = batch.shape
         values: dict[str, Tensor] = {}
-        above = batch.conditions
+        above = batch.condition_inputs
         with pyro.plate("members", members, dim=-2), pyro.plate("rows", rows, dim=-1):
             for stage, layer, decoder, blocks in zip(
                 self.schema.stages, self.latents, self.decoders, self.likelihoods, strict=True
@@ -178,7 +176,7 @@ class HierarchicalCVAE(nn.Module):
         """
         members, rows = batch.shape
         values: dict[str, Tensor] = {}
-        above = batch.conditions
+        above = batch.condition_inputs
         context, anything_known = self.encoder(batch)
         with pyro.plate("members", members, dim=-2), pyro.plate("rows", rows, dim=-1):
             for stage, layer in zip(self.schema.stages, self.latents, strict=True):

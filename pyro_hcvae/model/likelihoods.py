@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from pyro_hcvae.data import sites
 from pyro_hcvae.data.schema import Amounts, Block, Category, Fractions, Step
 from pyro_hcvae.model.config import ModelConfig
-from pyro_hcvae.model.distributions import SubsetBernoulli
+from pyro_hcvae.model.distributions import SubsetBernoulli, largest_logit
 from pyro_hcvae.model.networks import MLP, MemberLinear, soft_clamp
 
 
@@ -92,8 +92,8 @@ class ComponentsLikelihood(BlockLikelihood):
         logits = self.presence_head(hidden)
         if self.size_head is None:
             return dist.Bernoulli(logits=logits).to_event(1)
-        # Beyond +-20 a component is certain or excluded; the clamp keeps the polynomials within float32.
-        return SubsetBernoulli(self.size_head(hidden), soft_clamp(logits, 20.0), smallest=self.sizes[0])
+        logits = soft_clamp(logits, largest_logit(self.sizes[-1]))
+        return SubsetBernoulli(self.size_head(hidden), logits, smallest=self.sizes[0])
 
     def numbers(self, hidden: Tensor, features: Tensor) -> TorchDistribution:
         """Standardised log amounts or log ratios."""

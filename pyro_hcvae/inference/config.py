@@ -1,0 +1,69 @@
+"""Settings of a training run."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from pyro_hcvae.model.config import ModelConfig
+
+
+class TrainConfig(BaseModel):
+    """How the members are trained."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    members: int = Field(default=5, ge=1)
+    """Replicates trained at once: own initial values, own validation recipes, own minibatches."""
+    seed: int = Field(default=0, ge=0)
+    """Member ``m`` draws everything from ``seed + m``."""
+    steps: int = Field(default=4000, ge=1)
+    """Longest training, in minibatches."""
+    batch_size: int = Field(default=64, ge=1)
+    """Recipes in a minibatch, one random row of each."""
+    learning_rate: float = Field(default=2e-3, gt=0)
+    weight_decay: float = Field(default=1e-2, ge=0)
+    """Decoupled weight decay of AdamW."""
+    clip_norm: float = Field(default=5.0, gt=0)
+    """Largest norm of one member's gradient."""
+    beta_warmup: float = Field(default=0.3, ge=0, le=1)
+    """Share of the steps over which beta rises to 1."""
+    gamma: Literal["balanced"] | tuple[float, ...] = "balanced"
+    """Layer factors: from the data as in NVAE, or fixed, top first."""
+    gamma_release: bool = True
+    """Whether the factors go to 1 with beta, or are held to the end."""
+    hide_probability: float = Field(default=0.5, ge=0, le=1)
+    """Share of rows of which the guide sees only some blocks, and whose bound is that of those blocks alone."""
+    condition_jitter: float = Field(default=0.3, ge=0)
+    """Noise on the conditions in training, in standard deviations: exact conditions are a laboratory's fingerprint."""
+    condition_dropout: float = Field(default=0.3, ge=0, le=1)
+    """Share of rows of which the model is told only some of the conditions."""
+    validation_fraction: float = Field(default=0.15, gt=0, lt=1)
+    """Share of the groups that each member sets aside for early stopping."""
+    validation_group: Literal["recipe", "composition", "laboratory"] = "recipe"
+    """What is kept whole when validation rows are set aside."""
+    interval: int = Field(default=50, ge=1)
+    """Steps between validations; a checkpoint is written at each."""
+    patience: int = Field(default=20, ge=1)
+    """Intervals without improvement, counted once beta is 1, after which a member stops."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.gamma != "balanced" and any(not g > 0 for g in self.gamma):
+            raise ValueError("gamma: factors must be positive")
+        return self
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Seed of each member."""
+        return tuple(range(self.seed, self.seed + self.members))
+
+
+class RunConfig(BaseModel):
+    """All settings of a run, as written to ``config.toml``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: ModelConfig = ModelConfig()
+    train: TrainConfig = TrainConfig()

@@ -1,0 +1,335 @@
+"""`Trainer`: the loop that trains all members at once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyro
+import torch
+from numpy.typing import NDArray
+from torch import Generator, Tensor, nn
+
+from pyro_hcvae.data import sites
+from pyro_hcvae.data.batch import Layout, RecipeBatch
+from pyro_hcvae.data.splits import hold_out
+from pyro_hcvae.inference import schedules
+from pyro_hcvae.inference.config import TrainConfig
+from pyro_hcvae.inference.objective import ElboTerms, GivenNoise, ScaledELBO
+from pyro_hcvae.model.hierarchical import HierarchicalCVAE
+
+_MAX_VALIDATION_ROWS = 2048
+_ADAM_BETAS, _ADAM_EPSILON = (0.9, 0.999), 1e-8
+Record = dict[str, float | int]
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Encoded rows and how they belong together.
+
+    Attributes:
+        packed: Encoded rows, shape ``(N, W)``.
+        layout: Where each site lies in a row.
+        recipes: Recipe of each row, shape ``(N,)``.
+        groups: What is kept whole when validation rows are set aside, shape ``(N,)``.
+    """
+
+    packed: Tensor
+    layout: Layout
+    recipes: NDArray[np.int64]
+    groups: NDArray[np.int64]
+
+
+class FlatParameters:
+    """All parameters of a member module as one tensor ``(M, P)``; the module's own parameters become views of it.
+
+    One buffer makes clipping per member, AdamW, copies and checkpoints a handful of operations each.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self._parameters = list(module.parameters())
+        self.values = torch.cat([p.detach().flatten(1) for p in self._parameters], dim=1)
+        offset = 0
+        for p in self._parameters:
+            place = slice(offset, offset + p[0].numel())
+            p.data = self.values[:, place].view(p.shape)
+            offset = place.stop
+
+    def gradient(self, loss: Tensor) -> Tensor:
+        """Gradient of a scalar, shape ``(M, P)``."""
+        return torch.cat([g.flatten(1) for g in torch.autograd.grad(loss, self._parameters)], dim=1)
+
+
+@dataclass
+class TrainState:
+    """Everything that training carries from one interval to the next.
+
+    Attributes:
+        interval: Intervals done.
+        values: Parameters, shape ``(M, P)``.
+        first: First moment of AdamW, shape ``(M, P)``.
+        second: Second moment of AdamW, shape ``(M, P)``.
+        best_values: Parameters at each member's best validation, shape ``(M, P)``.
+        best_loss: Best validation loss, shape ``(M,)``, in nats per recipe.
+        waited: Intervals since the best one, shape ``(M,)``.
+        rates: Running mean of each layer's KL, shape ``(L, M)``, in nats.
+        history: One record a member and interval.
+    """
+
+    interval: int
+    values: Tensor
+    first: Tensor
+    second: Tensor
+    best_values: Tensor
+    best_loss: Tensor
+    waited: Tensor
+    rates: Tensor
+    history: list[Record] = field(default_factory=list)
+
+    TENSORS = ("values", "first", "second", "best_values", "best_loss", "waited", "rates")
+
+
+class Trainer:
+    """Trains the members of a `HierarchicalCVAE` by stochastic variational inference.
+
+    All randomness of an interval follows from a member's seed and the interval's number, so that a resumed run needs no state
+    of any generator and goes on bit for bit.
+
+    Args:
+        model: The members; its parameters are updated in place.
+        data: Encoded training rows.
+        config: Settings.
+        state: State to go on from; None: start.
+    """
+
+    def __init__(
+        self, model: HierarchicalCVAE, data: TrainingData, config: TrainConfig, state: TrainState | None = None
+    ) -> None:
+        if model.members != config.members:
+            raise ValueError(f"the model has {model.members} members, the settings {config.members}")
+        self.model, self.data, self.config = model, data, config
+        self.device = next(model.parameters()).device
+        self.packed = data.packed.to(self.device)
+        self.latents = sites.latents(model.schema)
+        self.dims = [layer.size for layer in model.latents]
+        self.flat = FlatParameters(model)
+        self._scratch = torch.empty_like(self.flat.values)
+        self._streams = [_RecipeStream(data, config, seed) for seed in config.seeds]
+        self._validation = self._validation_set()
+        if state is None:
+            members, zeros = config.members, torch.zeros_like(self.flat.values)
+            self.state = TrainState(
+                interval=0,
+                values=self.flat.values,
+                first=zeros,
+                second=zeros.clone(),
+                best_values=self.flat.values.clone(),
+                best_loss=torch.full((members,), math.inf),
+                waited=torch.zeros(members, dtype=torch.int64),
+                rates=torch.ones(len(self.dims), members, device=self.device),
+            )
+        else:
+            self.flat.values.copy_(state.values)
+            self.state = state
+            self.state.values = self.flat.values
+            for name in ("first", "second", "best_values", "rates"):
+                setattr(self.state, name, getattr(state, name).to(self.device))
+
+    @property
+    def intervals(self) -> int:
+        """Intervals of the longest training."""
+        return math.ceil(self.config.steps / self.config.interval)
+
+    @property
+    def stopped(self) -> Tensor:
+        """Members that have run out of patience, shape ``(M,)``, bool."""
+        return self.state.waited >= self.config.patience
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to train."""
+        return self.state.interval >= self.intervals or bool(self.stopped.all())
+
+    def train(self, on_interval: Callable[[TrainState], None] = lambda state: None) -> TrainState:
+        """Train to the end, then put each member's best parameters into the model.
+
+        Args:
+            on_interval: Called after each interval, e.g. to write a checkpoint or to show progress.
+        """
+        with training_scope():
+            while not self.finished:
+                self._interval()
+                on_interval(self.state)
+            self.flat.values.copy_(self.state.best_values)
+        return self.state
+
+    def _interval(self) -> None:
+        config, state = self.config, self.state
+        start = state.interval * config.interval
+        steps = min(config.interval, config.steps - start)
+        chunks = [stream.chunk(state.interval, steps, sum(self.dims)) for stream in self._streams]
+        draws = [torch.stack(part, dim=1).to(self.device) for part in zip(*chunks, strict=True)]
+        for i in range(steps):
+            self._step(start + i, *(draw[i] for draw in draws))
+        state.interval += 1
+        self._validate(start + steps)
+
+    def _step(self, step: int, rows: Tensor, noise: Tensor, hidden: Tensor, blur: Tensor, keep: Tensor) -> None:
+        config, state = self.config, self.state
+        batch = self.data.layout.unpack(self.packed[rows])
+        batch = batch.hide(self._hidden_sites(hidden)).blur(blur, keep)
+        beta = schedules.beta(step, round(config.beta_warmup * config.steps))
+        gamma = self._gamma(beta)
+        elbo = ScaledELBO(
+            {name: (beta * gamma[i])[:, None] for i, name in enumerate(self.latents)}, row_weights=1 / rows.shape[1]
+        )
+        terms = self._terms(elbo, batch, noise)
+        grads = self.flat.gradient(terms.loss)
+        with torch.no_grad():
+            rates = torch.stack([terms.rate[name].mean(dim=1) for name in self.latents])
+            state.rates = 0.9 * state.rates + 0.1 * rates
+            self._update(step, grads)
+
+    def _gamma(self, beta: float) -> Tensor:
+        """Layer factors of this step, shape ``(L, M)``."""
+        config, rates = self.config, self.state.rates
+        if config.gamma == "balanced":
+            gamma = schedules.balanced_gamma(rates, self.dims)
+        else:
+            gamma = torch.tensor(config.gamma, device=rates.device)[:, None].expand_as(rates)
+        return schedules.released(gamma, beta) if config.gamma_release else gamma
+
+    def _hidden_sites(self, hidden: Tensor) -> dict[str, Tensor]:
+        """Hidden blocks ``(M, B, blocks)`` -> hidden rows of each site."""
+        return {
+            name: hidden[..., i] for i, block in enumerate(self.model.schema.blocks) for name in sites.of_block(block)
+        }
+
+    def _terms(self, elbo: ScaledELBO, batch: RecipeBatch, noise: Tensor) -> ElboTerms:
+        given = dict(zip(self.latents, noise.split(self.dims, dim=-1), strict=True))
+        return elbo.terms(self.model.model, GivenNoise(given)(self.model.guide), batch)
+
+    def _update(self, step: int, grads: Tensor) -> None:
+        """AdamW on the flat buffers, gradients clipped member by member."""
+        config, state = self.config, self.state
+        rate = schedules.learning_rate(step, config.steps, config.learning_rate, warmup_steps=min(100, config.steps))
+        norm = grads.norm(dim=1, keepdim=True)
+        grads.mul_(config.clip_norm / norm.clamp(min=config.clip_norm))
+        first, second = _ADAM_BETAS
+        state.first.lerp_(grads, 1 - first)
+        state.second.mul_(second).addcmul_(grads, grads, value=1 - second)
+        correction = math.sqrt(1 - second ** (step + 1))
+        denominator = torch.sqrt(state.second, out=self._scratch).div_(correction).add_(_ADAM_EPSILON)
+        self.flat.values.mul_(1 - rate * config.weight_decay)
+        self.flat.values.addcdiv_(state.first, denominator, value=-rate / (1 - first ** (step + 1)))
+
+    def _validation_set(self) -> tuple[RecipeBatch, Tensor, Tensor]:
+        """Held-out rows of each member ``(M, V)``, their weights, and fixed noise; short members are padded."""
+        parts = [stream.validation_rows() for stream in self._streams]
+        longest = max(len(rows) for rows, _ in parts)
+        rows = torch.stack([nn.functional.pad(torch.from_numpy(r), (0, longest - len(r))) for r, _ in parts])
+        weights = torch.stack([nn.functional.pad(torch.from_numpy(w).float(), (0, longest - len(w))) for _, w in parts])
+        noise = torch.stack([_noise(seed, -1, longest, sum(self.dims)) for seed in self.config.seeds])
+        batch = self.data.layout.unpack(self.packed[rows.to(self.device)])
+        return batch, weights.to(self.device), noise.to(self.device)
+
+    @torch.no_grad()
+    def _validate(self, step: int) -> None:
+        config, state = self.config, self.state
+        batch, weights, noise = self._validation
+        terms = self._terms(ScaledELBO(), batch, noise)
+        loss = -(terms.elbo * weights).sum(dim=1).cpu()
+        going = ~self.stopped
+        better = going & (loss < state.best_loss)
+        state.best_loss = torch.where(better, loss, state.best_loss)
+        chosen = better.to(self.device)
+        state.best_values[chosen] = self.flat.values[chosen]
+        counting = step >= config.beta_warmup * config.steps
+        state.waited = torch.where(better, 0, state.waited + (going & counting))
+        beta = schedules.beta(step, round(config.beta_warmup * config.steps))
+        gamma = self._gamma(beta)
+        means: Mapping[str, Tensor] = {
+            **{f"rate {name}": (terms.rate[name] * weights).sum(1) for name in self.latents},
+            **{f"gamma {name}": gamma[i] for i, name in enumerate(self.latents)},
+            **{f"log p {name}": (x * weights).sum(1) for name, x in terms.log_likelihood.items()},
+        }
+        for member in range(config.members):
+            state.history.append(
+                {
+                    "step": step,
+                    "member": member,
+                    "validation_loss": loss[member].item(),
+                    "best": int(better[member].item()),
+                    "stopped": int(not going[member].item()),
+                    "beta": beta,
+                    **{name: value[member].item() for name, value in means.items()},
+                }
+            )
+
+
+class _RecipeStream:
+    """Minibatches of one member: recipes without replacement, one random row of each, from its own seed."""
+
+    def __init__(self, data: TrainingData, config: TrainConfig, seed: int) -> None:
+        self._seed, self._config, self._layout = seed, config, data.layout
+        train, self._held = hold_out(data.groups, config.validation_fraction, seed=seed)
+        self._recipes = data.recipes
+        order = train[np.argsort(data.recipes[train], kind="stable")]
+        _, start, count = np.unique(data.recipes[order], return_index=True, return_counts=True)
+        self._order, self._start, self._count = map(torch.from_numpy, (order, start, count))
+
+    def chunk(self, interval: int, steps: int, dims: int) -> tuple[Tensor, ...]:
+        """All random choices of one interval.
+
+        Returns:
+            Rows ``(steps, B)``; noise of the latents ``(steps, B, D)``; hidden blocks ``(steps, B, blocks)``; noise on the
+            conditions and which of them stay known, both ``(steps, B, C)``.
+        """
+        config, generator = self._config, _generator(self._seed, interval)
+        size, features = (steps, config.batch_size), self._layout.condition_features
+        wanted, recipes = steps * config.batch_size, len(self._start)
+        rounds = [torch.randperm(recipes, generator=generator) for _ in range(math.ceil(wanted / recipes))]
+        chosen = torch.cat(rounds)[:wanted]
+        within = (torch.rand(wanted, generator=generator) * self._count[chosen]).long()
+        rows = self._order[self._start[chosen] + within].view(size)
+        noise = torch.randn(*size, dims, generator=generator)
+        partial = torch.rand(*size, 1, generator=generator) < config.hide_probability
+        hidden = partial & (torch.rand(*size, self._layout.blocks, generator=generator) < 0.5)
+        blur = config.condition_jitter * torch.randn(*size, features, generator=generator)
+        blurred = torch.rand(*size, 1, generator=generator) < config.condition_dropout
+        keep = ~(blurred & (torch.rand(*size, features, generator=generator) < 0.5))
+        return rows, noise, hidden, blur, keep
+
+    def validation_rows(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Held-out rows, and weights that count each recipe once and sum to 1."""
+        rng = np.random.default_rng([self._seed, 1])
+        rows = rng.permutation(self._held)[:_MAX_VALIDATION_ROWS]
+        _, inverse, count = np.unique(self._recipes[rows], return_inverse=True, return_counts=True)
+        return rows, 1.0 / count[inverse] / len(count)
+
+
+def _generator(seed: int, interval: int) -> Generator:
+    mixed = int(np.random.SeedSequence([seed, interval + 1]).generate_state(1, np.uint64)[0])
+    return Generator().manual_seed(mixed % 2**63)
+
+
+def _noise(seed: int, interval: int, rows: int, dims: int) -> Tensor:
+    return torch.randn(rows, dims, generator=_generator(seed, interval))
+
+
+@contextmanager
+def training_scope() -> Iterator[None]:
+    """One thread and no validation of distributions, both restored on leaving.
+
+    Small matrix products lose more to waking a second thread than it gives; further cores serve further processes.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with pyro.validation_enabled(False):
+            yield
+    finally:
+        torch.set_num_threads(threads)

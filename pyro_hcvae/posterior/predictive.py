@@ -1,0 +1,94 @@
+"""Posterior predictive draws: recipes for given conditions, and what the model says about a given recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import pyro
+import torch
+from pyro import poutine
+from torch import Tensor
+
+from pyro_hcvae.data import sites
+from pyro_hcvae.data.batch import Layout, RecipeBatch
+from pyro_hcvae.model.hierarchical import HierarchicalCVAE
+
+CHUNK_ROWS = 4096
+"""Rows of one pass through the networks; part of what a seed reproduces."""
+
+
+@contextmanager
+def drawing_scope(seed: int, device: torch.device | None = None) -> Iterator[None]:
+    """Seeded random numbers, no gradients and no validation inside; the caller's generators are as before afterwards."""
+    devices = [device] if device is not None and device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices), torch.no_grad(), pyro.validation_enabled(False):
+        torch.manual_seed(seed)
+        yield
+
+
+def draw_recipes(
+    model: HierarchicalCVAE, layout: Layout, packed: Tensor, draws_per_row: int, *, seed: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Unfiltered draws ``x ~ p(x | c)`` for the conditions of each row.
+
+    Draws go round the members, so that every row sees all members when ``draws_per_row`` is a multiple of their number.
+
+    Args:
+        model: Trained members.
+        layout: Where each site lies in a packed row.
+        packed: Encoded rows, shape ``(B, W)``; only their conditions are used.
+        draws_per_row: Draws for each row.
+        seed: Fixes the draws.
+
+    Yields:
+        Row of ``packed`` that each draw belongs to, shape ``(S,)``, and the packed draws, shape ``(S, W)``, in row order.
+    """
+    members = model.members
+    device = next(model.parameters()).device
+    total = len(packed) * draws_per_row
+    with drawing_scope(seed, device):
+        for start in range(0, total, CHUNK_ROWS):
+            rows = torch.arange(start, min(start + CHUNK_ROWS, total)) // draws_per_row
+            short = -len(rows) % members
+            padded = torch.cat([rows, rows[-1:].expand(short)])
+            batch = layout.unpack(packed[padded].view(-1, members, packed.shape[1]).transpose(0, 1).to(device))
+            values = model.model(batch.conditions_only())
+            out = layout.pack(values, batch.conditions).transpose(0, 1).flatten(0, 1)
+            yield rows, out[: len(rows)].cpu()
+
+
+def structure_only(model: HierarchicalCVAE, batch: RecipeBatch) -> RecipeBatch:
+    """The batch with its structures (presence, codes, states) observed and its numbers open."""
+    names = {next(iter(sites.of_block(block))) for block in model.schema.blocks}
+    return RecipeBatch(
+        batch.conditions,
+        batch.conditions_known,
+        {name: x for name, x in batch.values.items() if name in names},
+        {name: x for name, x in batch.known.items() if name in names},
+    )
+
+
+def explain(model: HierarchicalCVAE, batch: RecipeBatch, draws: int, *, seed: int) -> tuple[dict[str, Tensor], ...]:
+    """What the model expects around given recipes: ``z ~ q(z | x, c)``, then ``x' ~ p(x | z, c)``.
+
+    Args:
+        model: Trained members.
+        batch: Recipes, one member axis of size 1, shape ``(1, B)``; shown to every member.
+        draws: Draws for each member.
+        seed: Fixes the draws.
+
+    Returns:
+        Two sets of draws by site, each of shape ``(S, M, B, ...)``: free ones (for the probability of each structure), and
+        ones with the recipe's own structure (for the spread of its numbers).
+    """
+    shown = batch.expand_members(model.members)
+    structured = structure_only(model, shown)
+    free: list[Mapping[str, Tensor]] = []
+    given: list[Mapping[str, Tensor]] = []
+    with drawing_scope(seed, batch.conditions.device):
+        for _ in range(draws):
+            trace = poutine.trace(model.guide).get_trace(shown)
+            free.append(poutine.replay(model.model, trace=trace)(shown.conditions_only()))
+            given.append(poutine.replay(model.model, trace=trace)(structured))
+    return tuple({name: torch.stack([draw[name] for draw in some]) for name in some[0]} for some in (free, given))
