@@ -206,14 +206,17 @@ def _profile(name: str, cells: pd.Series) -> _Profile:
         if parts and all(_UNIT_WORD.fullmatch(x) for x in parts):
             title, unit = found.group(1), hint
     texts = cells.astype(object).map(lambda x: str(x).strip(), na_action="ignore")
-    texts = texts.where(~texts.astype(str).str.lower().isin(MISSING))
-    filled = int(texts.notna().sum())
+    lowered = texts.astype(str).str.lower()
+    texts = texts.where(~lowered.isin(MISSING - {"none"}))  # "none" is a likely code
+    filled = int(texts.notna().sum() - (lowered == "none").sum())
     values = pd.to_numeric(texts, errors="coerce").to_numpy(np.float64, na_value=np.nan)
     values = np.where(np.isfinite(values), values, np.nan)
     if np.isfinite(values).sum() < 0.9 * filled:
         values = np.full(len(cells), np.nan)
-    levels = () if np.isfinite(values).any() else tuple(sorted(set(texts.dropna())))
-    return _Profile(name, title, unit, values, levels, len(cells) - filled)
+    if np.isfinite(values).any():
+        return _Profile(name, title, unit, values, (), len(cells) - filled)
+    levels = tuple(sorted(set(texts.dropna())))
+    return _Profile(name, title, unit, values, levels, int(texts.isna().sum()))
 
 
 def _not_modelled(p: _Profile) -> str:

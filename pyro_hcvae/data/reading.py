@@ -152,17 +152,19 @@ def _separator(path: Path, encoding: str) -> tuple[str, list[str]]:
     for separator in ",;\t":
         with path.open(encoding=encoding, newline="") as file:
             records = csv.reader(file, delimiter=separator, skipinitialspace=True)
+            header: list[str] = []
             try:
-                header, row = next(records, []), next(records, [])
+                header = next(records, [])
+                row = next(records, [])
             except csv.Error:  # a quotation mark that is never closed: the parser will say so
-                header, row = [file.readline()], []
+                row = header
         found.append((min(len(header), len(row)), len(header), separator, header))
     best = max(found, key=lambda x: x[:2])
     return best[2], best[3]
 
 
-def _check_header(path: Path, names: Sequence[object]) -> None:
-    titles = [str(name).strip() for name in names if name is not None and name == name]
+def _check_header(path: Path, names: Sequence[Any]) -> None:
+    titles = [str(name).strip() for name in names if pd.notna(name)]
     if not any(titles):
         raise InputError(f"{path}: the first line is empty, but the header must stand there")
     if repeated := sorted({t for t in titles if t and titles.count(t) > 1}):
@@ -190,9 +192,9 @@ def _read_workbook(path: Path, sheet: str | None) -> pd.DataFrame:
                 raise InputError(f"{path} has no sheet {sheet!r}; it has {', '.join(names)}")
             wanted = sheet if sheet is not None else names[0]
             # pandas renames columns that stand twice: look at the header itself.
-            header = book.parse(wanted, header=None, nrows=1)
+            header = pd.read_excel(book, wanted, header=None, nrows=1)
             _check_header(path, header.iloc[0].tolist() if len(header) else [])
-            return cast(pd.DataFrame, book.parse(wanted, keep_default_na=False, na_values=[""]))
+            return pd.read_excel(book, wanted, keep_default_na=False, na_values=[""])
     except InputError:
         raise
     except Exception as error:  # openpyxl and zipfile raise many kinds for a broken workbook

@@ -327,6 +327,32 @@ class RecipeSchema(_Frozen):
             return "did you mean " + " or ".join(repr(lowered[c]) for c in close) + "?"
         return "known names are " + ", ".join(known)
 
+    def describe(self) -> str:
+        """Readable summary: stages, blocks, conditions and units."""
+
+        def line(column: Column) -> str:
+            return f"{column.name} [{column.unit}]" if column.unit else column.name
+
+        lines = [f"{self.name}: {self.title}".rstrip(": ")]
+        for position, stage in enumerate(self.stages, start=1):
+            lines.append(f"stage {position}: {stage.name}")
+            for block in stage.blocks:
+                match block:
+                    case Amounts() | Fractions():
+                        sizes = block.set_sizes
+                        what = f"{len(block.columns)} components [{block.unit}], {sizes[0]} to {sizes[-1]} in a recipe"
+                    case Category():
+                        what = f"column {block.column}, codes {', '.join(map(str, block.codes))}"
+                    case Step():
+                        what = ", ".join(line(c) for c in block.columns) + f"; {' | '.join(block.states)}"
+                lines.append(f"  {block.kind} {block.name}: {what}")
+        lines.append("conditions")
+        lines += [f"  {line(c)}" + (f": {c.description}" if c.description else "") for c in self.conditions]
+        if self.feed is not None:
+            lines.append(f"  feed [{self.feed.unit}]: {', '.join(self.feed.names())}; as {', '.join(self.feed.ratios)}")
+        lines.append(f"performance\n  {line(self.performance)}")
+        return "\n".join(lines)
+
     def to_toml(self) -> str:
         """Text of the schema file; `from_toml` gives the same schema back."""
         return tomli_w.dumps(self.model_dump(mode="json", exclude_defaults=True) | {"stages": self._stages_toml()})

@@ -323,7 +323,7 @@ def _normalise_step(frame: pd.DataFrame, block: Block, report: ImportReport) -> 
                 )  # fmt: skip
         elif zero.any() and i == 0 and (column.bounds[0] > 0 or column.transform == "log"):
             report.add(
-                "step-absent", "error", f"{zero.sum()} rows have {lead} = 0, but the step {block.name!r} is not optional",
+                "step-absent", "error", f"{zero.sum()} rows have {lead} = 0, but step {block.name!r} is not optional",
                 f"Set 'optional = true' for {block.name!r} in the schema if 0 means that it was not carried out; "
                 f"else correct them, {_SKIP}", _row_cells(frame, zero, lead, values[:, 0]),
             )  # fmt: skip

@@ -36,7 +36,7 @@ _REACTION = ("Reaction T", "Reaction CH4", "Reaction CO2", *_DILUENTS, "GHSV", "
 PERFORMANCE = "CH4 Conversion"
 HEADER = ("No.", "Catalyst", *_RECIPE, *_REACTION, PERFORMANCE)
 """Columns of a table in the order of the file."""
-_WHOLE_NUMBERS = {"No.", "Catalyst", "Preparation", "Calcination T", "Reduction T", "Reaction T", "Time on stream"}
+_WHOLE_NUMBERS = {"Preparation", "Calcination T", "Reduction T", "Reaction T", "Time on stream"}
 _CHUNK = 16_384  # rows whose intermediate arrays fit into a processor's cache
 
 # --- What laboratories like ------------------------------------------------------------------------------------------

@@ -1,0 +1,1 @@
+"""The command line. One small file a command; each is a thin layer over the library."""

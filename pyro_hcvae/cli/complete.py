@@ -1,0 +1,75 @@
+"""`pyro-hcvae complete`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pyro_hcvae.cli import options
+
+
+def command(
+    run: options.Run,
+    partial: Annotated[Path, typer.Argument(metavar="PARTIAL", help="Table with empty cells where a recipe is open.")],
+    n: Annotated[int, typer.Option("-n", "--number", min=1, help="Completions of each row.")] = 5,
+    out: Annotated[Path | None, typer.Option("--out", help="CSV file; default: PARTIAL_completed.csv.")] = None,
+    proposals: Annotated[int, typer.Option("--proposals", min=1, help="Weighted draws behind each row.")] = 2000,
+    as_drawn: Annotated[bool, typer.Option("--as-drawn", help="Do not round open cells to the laboratory's grid.")] = False,
+    seed: options.Seed = 0,
+    decimal: options.Decimal = ".",
+    thousands: options.Thousands = None,
+    encoding: options.Encoding = "utf-8-sig",
+    sheet: options.Sheet = None,
+    json: options.Json = False,
+) -> None:
+    """Fill the empty cells of partial recipes.
+
+    Given cells stay as they are; an empty cell, or a column that the file lacks, is open. 0 says that a component is absent.
+    The effective sample size tells how well the draws stand for the given cells: below about 50, raise --proposals.
+
+    Examples:
+
+      pyro-hcvae complete runs/drm partial.csv -n 10 --out completed.csv
+    """
+    path = out if out is not None else partial.with_name(f"{partial.stem}_completed.csv")
+    options.check_parent(path)
+
+    import pandas as pd
+
+    from pyro_hcvae.data.grid import round_to_grid
+    from pyro_hcvae.data.table import PROPOSAL_PREFIX, RecipeTable
+    from pyro_hcvae.designer import RecipeDesigner
+
+    designer = RecipeDesigner.load(run)
+    asked = RecipeTable.read(
+        partial,
+        designer.schema,
+        purpose="partial",
+        options=options.read_options(decimal, thousands, encoding, sheet),
+    )
+    parts, summaries = [], []
+    for completion in designer.complete(asked, n, proposals=proposals, seed=seed):
+        recipes = completion.frame
+        if not as_drawn:
+            recipes = recipes.assign(**round_to_grid(recipes, designer.schema)[list(designer.schema.recipe_columns)])
+            given = asked.frame.loc[completion.row, list(designer.schema.recipe_columns)].dropna()
+            # Rounding is for open cells: what was given stays as given.
+            recipes = recipes.assign(**given.to_dict())
+        recipes[f"{PROPOSAL_PREFIX}completes row"] = completion.row
+        recipes[f"{PROPOSAL_PREFIX}effective sample size"] = round(completion.effective, 1)
+        parts.append(recipes)
+        summaries.append(
+            {"row": completion.row, "effective_sample_size": completion.effective, "proposals": completion.proposed}
+        )
+    extra = [f"{PROPOSAL_PREFIX}completes row", f"{PROPOSAL_PREFIX}effective sample size"]
+    options.write_csv(designer.in_table_order(pd.concat(parts, ignore_index=True), extra), path)
+    if json:
+        options.print_json({"out": path, "seed": seed, "rows": summaries})
+        return
+    for summary in summaries:
+        typer.echo(
+            f"row {summary['row']}: effective sample size {summary['effective_sample_size']:.0f} of {summary['proposals']}"
+        )
+    typer.echo(f"{n} completions of each of {len(parts)} rows: {path}")

@@ -1,0 +1,63 @@
+"""Progress of a training run, with the time left."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+if TYPE_CHECKING:
+    from pyro_hcvae.inference.engine import Trainer
+
+_LINES = 10
+"""Lines of progress where no terminal can redraw a bar."""
+
+
+@contextmanager
+def training_progress(*, quiet: bool) -> Iterator[Callable[[Trainer], None]]:
+    """Show training on stderr: a bar on a terminal, a few lines elsewhere, nothing if ``quiet``."""
+    console = Console(stderr=True)
+    if quiet:
+        yield lambda trainer: None
+        return
+    if not console.is_terminal:
+        yield _report_line
+        return
+    columns = (
+        TextColumn("training"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.description}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task("", total=None)
+
+        def show(trainer: Trainer) -> None:
+            progress.update(
+                task, total=trainer.config.steps, completed=_steps(trainer), description=_describe(trainer)
+            )
+
+        yield show
+
+
+def _steps(trainer: Trainer) -> int:
+    return min(trainer.state.interval * trainer.config.interval, trainer.config.steps)
+
+
+def _describe(trainer: Trainer) -> str:
+    best = trainer.state.best_loss.mean().item()
+    going = trainer.config.members - int(trainer.stopped.sum())
+    return f"validation {best:.2f} nats/recipe, {going} of {trainer.config.members} members going on"
+
+
+def _report_line(trainer: Trainer) -> None:
+    every = max(1, trainer.intervals // _LINES)
+    if trainer.state.interval % every == 0 or trainer.finished:
+        typer.echo(f"step {_steps(trainer)} of {trainer.config.steps}: {_describe(trainer)}", err=True)

@@ -1,0 +1,149 @@
+"""`pyro-hcvae propose`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pyro_hcvae.cli import options
+
+if TYPE_CHECKING:
+    from pyro_hcvae.designer import RecipeDesigner
+    from pyro_hcvae.posterior.proposals import Proposals
+
+
+def command(
+    run: options.Run,
+    target: Annotated[float, typer.Option("--target", help="Wanted performance, in the unit of its column.")],
+    setting: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="A condition, by column or feed ratio; may be repeated."),
+    ] = None,
+    n: Annotated[int, typer.Option("-n", "--number", min=1, help="Number of distinct recipes.")] = 10,
+    seed: options.Seed = 0,
+    out: Annotated[Path | None, typer.Option("--out", help="CSV file; default: recipes.csv in the run folder.")] = None,
+    allow_known: Annotated[bool, typer.Option("--allow-known", help="Also propose recipes of the table.")] = False,
+    json: options.Json = False,
+) -> None:
+    """Propose new recipes for conditions and a wanted performance.
+
+    Conditions that are not set are taken as typical of the table, and named. The output starts with the table's own columns, so that
+    measured proposals can be appended to it; a second file beside it (..._intervals.csv) holds presence probabilities
+    and credible intervals, one line a recipe and column.
+
+    Examples:
+
+      pyro-hcvae propose runs/drm --set "Reaction T=700" --set "CO2/CH4=1" --target 85 -n 20
+
+      pyro-hcvae propose runs/drm --set "Reaction T=600" --target 60 --json
+    """
+    settings = options.settings(setting or [])
+    path = out if out is not None else run / "recipes.csv"
+
+    from pyro_hcvae.designer import RecipeDesigner
+
+    designer = RecipeDesigner.load(run)
+    options.check_parent(path)
+    proposals = designer.propose(settings, target, n, seed=seed, allow_known=allow_known)
+    intervals = write(designer, proposals, path)
+    if json:
+        options.print_json(
+            {
+                "out": path,
+                "intervals": intervals,
+                "seed": seed,
+                "conditions": proposals.conditions.row,
+                "assumed": proposals.conditions.assumed,
+                "warnings": proposals.conditions.warnings,
+                "drawn": proposals.drawn,
+                "valid": proposals.valid,
+                "novel": proposals.novel,
+                "predictor": {"r2_by_recipe": designer.predictor.r2, "mae_by_recipe": designer.predictor.mae},
+                "recipes": options.records(proposals.frame),
+            }
+        )
+        return
+    show(designer, proposals)
+    if len(proposals.frame) < n:
+        typer.echo(f"Only {len(proposals.frame)} distinct new recipes were found for these conditions.", err=True)
+    typer.echo(f"Recipes: {path}\nIntervals: {intervals}")
+
+
+def write(designer: RecipeDesigner, proposals: Proposals, path: Path) -> Path:
+    """Write recipes in the table's columns, and their intervals beside them; returns the path of the latter."""
+    from pyro_hcvae.data.table import PROPOSAL_PREFIX
+
+    extra = [c for c in proposals.frame.columns if c.startswith(PROPOSAL_PREFIX)]
+    intervals = path.with_name(f"{path.stem}_intervals.csv")
+    options.write_csv(proposals.intervals, intervals)
+    options.write_csv(designer.in_table_order(proposals.frame, extra), path)
+    return intervals
+
+
+def show(designer: RecipeDesigner, proposals: Proposals) -> None:
+    """Print proposals as a table for reading."""
+    from rich.box import SIMPLE
+    from rich.console import Console
+    from rich.table import Table
+
+    schema, predictor, conditions = designer.schema, designer.predictor, proposals.conditions
+    units = schema.units()
+    console = Console()
+    shown = ", ".join(f"{k} {conditions.row[k]:g} {units[k]}".rstrip() for k in schema.condition_columns if conditions.row[k])
+    console.print(f"Conditions: {shown}", highlight=False)
+    if conditions.assumed:
+        assumed = ", ".join(f"{name} = {value:g}" for name, value in conditions.assumed.items())
+        console.print(f"Not set, taken as typical of the table: {assumed}", highlight=False)
+    for warning in conditions.warnings:
+        console.print(f"Warning: {warning}", highlight=False)
+    console.print(
+        f"{proposals.drawn} draws, {proposals.valid} valid, {proposals.novel} not in the table. Predictor on recipes it has not "
+        f"seen: R2 {predictor.r2:.2f}, mean error {predictor.mae:.1f} {schema.performance.unit}",
+        highlight=False,
+    )
+    table = Table(box=SIMPLE, show_edge=False)
+    table.add_column("rank", justify="right")
+    for stage in schema.stages:
+        table.add_column(stage.name)
+    table.add_column(f"predicted {schema.performance.name} {schema.performance.unit}".rstrip())
+    table.add_column("reaches\ntarget", justify="right")
+    columns = {c.removeprefix("proposal: "): c for c in proposals.frame.columns if c.startswith("proposal: ")}
+    predicted = next(columns[c] for c in columns if c.startswith("predicted ") and " low " not in c and " high " not in c)
+    low = next(columns[c] for c in columns if " low 5 %" in c)
+    high = next(columns[c] for c in columns if " high 95 %" in c)
+    reach = columns["probability to reach the target"]
+    for row in proposals.frame.to_dict("records"):
+        table.add_row(
+            str(row[columns["rank"]]),
+            *(stage_in_words(stage, row) for stage in schema.stages),
+            f"{row[predicted]:.0f} ({row[low]:.0f} to {row[high]:.0f})",
+            f"{100 * row[reach]:.0f} %",
+        )
+    console.print(table)
+
+
+def stage_in_words(stage: Any, row: dict[Any, Any]) -> str:
+    """One stage of a recipe as a laboratory would write it."""
+    from pyro_hcvae.data.schema import Amounts, Category, Fractions
+
+    words = []
+    for block in stage.blocks:
+        match block:
+            case Amounts():
+                parts = [f"{row[c]:g} {c}" for c in block.columns if row[c] > 0]
+                words.append((", ".join(parts) + f" {block.unit}") if parts else f"no {block.name}")
+            case Fractions():
+                parts = [c if row[c] == block.total else f"{row[c]:g} {c}" for c in block.columns if row[c] > 0]
+                words.append(" + ".join(parts) if parts else f"no {block.name}")
+            case Category():
+                code = row[block.column]
+                words.append(block.labels.get(str(code), f"{block.column} {code}"))
+            case _:
+                if block.optional and row[block.columns[0].name] == block.absent:
+                    words.append(f"no {block.name}")
+                else:
+                    values = [f"{row[c.name]:g} {c.unit}".rstrip() for c in block.columns]
+                    words.append(f"{block.name} {', '.join(values)}")
+    return "; ".join(words)

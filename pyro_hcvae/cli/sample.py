@@ -1,0 +1,59 @@
+"""`pyro-hcvae sample`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pyro_hcvae.cli import options
+
+
+def command(
+    run: options.Run,
+    conditions: Annotated[
+        Path, typer.Option("--conditions", metavar="TABLE", help="Rows with conditions and wanted performance.")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="CSV file to write.")],
+    draws_per_row: Annotated[int, typer.Option("--draws-per-row", min=1, help="Recipes for each row.")] = 1,
+    seed: options.Seed = 0,
+    decimal: options.Decimal = ".",
+    thousands: options.Thousands = None,
+    encoding: options.Encoding = "utf-8-sig",
+    sheet: options.Sheet = None,
+    json: options.Json = False,
+) -> None:
+    """Draw unfiltered recipes for every row of a table of conditions.
+
+    The output has the table's own columns: recipes as the model draws them, neither rounded nor filtered, beside the row's
+    conditions and wanted performance; the draws of a row stand together, in the order of the rows. An empty condition counts as
+    unknown.
+
+    Examples:
+
+      pyro-hcvae sample runs/drm --conditions held_out.csv --draws-per-row 20 --seed 1 --out draws.csv
+    """
+    options.check_parent(out)
+
+    from pyro_hcvae.data.table import RecipeTable
+    from pyro_hcvae.designer import RecipeDesigner
+    from pyro_hcvae.inference.checkpoints import replacing
+
+    designer = RecipeDesigner.load(run)
+    asked = RecipeTable.read(
+        conditions,
+        designer.schema,
+        purpose="conditions",
+        options=options.read_options(decimal, thousands, encoding, sheet),
+    )
+    count = 0
+    with replacing(out) as file:
+        for chunk in designer.sample(asked.frame, draws_per_row, seed=seed):
+            text = designer.in_table_order(chunk).to_csv(index=False, header=count == 0, lineterminator="\n")
+            file.write(text.encode())
+            count += len(chunk)
+    if json:
+        options.print_json({"draws": count, "conditions": len(asked), "seed": seed, "out": out})
+    else:
+        typer.echo(f"{count} draws for {len(asked)} rows of conditions: {out}")

@@ -1,0 +1,94 @@
+"""Rounding to what a laboratory can weigh and set, without losing validity."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from pyro_hcvae.data.schema import Amounts, Category, Fractions, RecipeSchema, Step
+
+Floats = NDArray[np.float64]
+
+
+def round_to_grid(frame: pd.DataFrame, schema: RecipeSchema) -> pd.DataFrame:
+    """Round recipe columns to the schema's resolutions.
+
+    Present components stay present, absent ones absent, shares still sum to their total, and settings stay within their limits.
+
+    Args:
+        frame: Valid recipe rows.
+        schema: Declares the resolutions; a column without one is left as it is.
+    """
+    out = frame.copy()
+    for block in schema.blocks:
+        match block:
+            case Amounts():
+                if block.resolution is not None:
+                    out[list(block.columns)] = _amounts(_values(frame, block.columns), block)
+            case Fractions():
+                if block.resolution is not None:
+                    out[list(block.columns)] = _shares(_values(frame, block.columns), block.total, block.resolution)
+            case Step():
+                for column in block.columns:
+                    if column.resolution is not None:
+                        values = frame[column.name].to_numpy(np.float64)
+                        skip = values == 0 if column.zero_means is not None else np.zeros(len(values), dtype=bool)
+                        if block.optional:
+                            skip |= frame[block.columns[0].name].to_numpy(np.float64) == block.absent
+                        low, high = column.bounds
+                        first = np.ceil(low / column.resolution - 1e-9) if np.isfinite(low) else -np.inf
+                        if column.transform == "log" or column.zero_means is not None:
+                            first = max(first, 1.0)
+                        steps = np.clip(_nearest(values, column.resolution), first, np.floor(high / column.resolution + 1e-9))
+                        out[column.name] = np.where(skip, values, _clean(steps * column.resolution))
+            case Category():
+                pass
+    return out
+
+
+def _amounts(values: Floats, block: Amounts) -> Floats:
+    resolution = block.resolution or 1.0
+    steps = np.where(values > 0, np.maximum(_nearest(values, resolution), 1.0), 0.0)
+    if block.max_total is not None:  # rounding up may pass the cap by a step or two: take them from the largest
+        cap = np.floor(block.max_total / resolution + 1e-9)
+        inside = values.sum(axis=1) <= block.max_total * (1 + 1e-9)
+        for _ in block.columns:
+            over = inside & (steps.sum(axis=1) > cap)
+            if not over.any():
+                break
+            steps[over, steps[over].argmax(axis=1)] -= 1
+    return _clean(steps * resolution)
+
+
+def _shares(values: Floats, total: float, resolution: float) -> Floats:
+    """Largest-remainder rounding, at least one step for each present component."""
+    count = round(total / resolution)
+    present = values > 0
+    exact = values / total * count
+    steps = np.where(present, np.maximum(np.floor(exact + 1e-9), 1.0), 0.0)
+    some = present.any(axis=1)
+    for _ in range(values.shape[1] + 1):
+        missing = np.where(some, count - steps.sum(axis=1), 0.0)
+        if not missing.any():
+            break
+        remainder = np.where(present, exact - steps, -np.inf)
+        up = missing > 0
+        steps[up, remainder[up].argmax(axis=1)] += 1
+        down = missing < 0
+        reducible = np.where(steps > 1, remainder, np.inf)
+        steps[down, reducible[down].argmin(axis=1)] -= 1
+    return _clean(steps * (total / count))
+
+
+def _nearest(values: Floats, resolution: float) -> Floats:
+    return np.floor(values / resolution + 0.5)
+
+
+def _clean(values: Floats) -> Floats:
+    """Drop the noise of binary fractions: 0.15000000000000002 -> 0.15."""
+    return np.round(values, 9)
+
+
+def _values(frame: pd.DataFrame, columns: tuple[str, ...]) -> Floats:
+    return frame[list(columns)].to_numpy(np.float64)

@@ -1,0 +1,299 @@
+"""`RecipeDesigner`: from a table of experiments to proposed recipes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import pandas as pd
+import torch
+
+from pyro_hcvae.data.codec import RecipeCodec
+from pyro_hcvae.data.conditions import Conditions, resolve_conditions
+from pyro_hcvae.data.schema import RecipeSchema
+from pyro_hcvae.data.splits import groups_of
+from pyro_hcvae.data.table import RecipeTable
+from pyro_hcvae.errors import InputError
+from pyro_hcvae.inference.checkpoints import RunFolder
+from pyro_hcvae.inference.config import RunConfig, TrainConfig
+from pyro_hcvae.inference.engine import Trainer, TrainingData, TrainState
+from pyro_hcvae.model.config import ModelConfig
+from pyro_hcvae.model.hierarchical import HierarchicalCVAE
+from pyro_hcvae.posterior.importance import log_marginal
+from pyro_hcvae.posterior.partial import Completion, complete_rows
+from pyro_hcvae.posterior.performance import PerformancePredictor
+from pyro_hcvae.posterior.predictive import draw_recipes
+from pyro_hcvae.posterior.proposals import Proposals, propose_recipes
+
+OnInterval = Callable[[Trainer], None]
+
+
+class RecipeDesigner:
+    """Learns recipes from a table, and proposes, completes and scores them.
+
+    Args:
+        schema: A `RecipeSchema`, the name of a built-in one, or the path of a schema file.
+        model: Size and form of the model.
+        train: How it is trained, with the seed.
+
+    Attributes:
+        schema: Meaning of the table's columns.
+        config: All settings.
+        table: The rows that it was fitted on.
+        codec: Table <-> tensors.
+        network: The Pyro programs: ``network.model`` and ``network.guide``, for all members.
+        history: Losses, rates and factors, one row a member and interval.
+    """
+
+    table: RecipeTable
+    codec: RecipeCodec
+    network: HierarchicalCVAE
+    history: pd.DataFrame
+
+    def __init__(
+        self,
+        schema: RecipeSchema | str | Path = "drm",
+        *,
+        model: ModelConfig | None = None,
+        train: TrainConfig | None = None,
+    ) -> None:
+        self.schema = schema if isinstance(schema, RecipeSchema) else RecipeSchema.load(schema)
+        self.config = RunConfig(model=model or ModelConfig(), train=train or TrainConfig())
+
+    @property
+    def model(self) -> Callable[..., object]:
+        """The generative story as a Pyro program of a `RecipeBatch`."""
+        return self.network.model
+
+    @property
+    def guide(self) -> Callable[..., object]:
+        """The posterior as a Pyro program of a `RecipeBatch`."""
+        return self.network.guide
+
+    def fit(
+        self,
+        table: RecipeTable,
+        *,
+        out: str | Path | None = None,
+        on_interval: OnInterval = lambda trainer: None,
+        device: str = "auto",
+    ) -> Self:
+        """Train on a table.
+
+        Args:
+            table: Rows to learn from. Each member sets some of its groups aside for early stopping.
+            out: Run folder for settings, checkpoints, history and weights; None: keep everything in memory.
+            on_interval: Called after each interval of training, e.g. to show progress.
+            device: ``auto``, ``cpu`` or ``cuda``.
+
+        Raises:
+            InputError: If the table has too few groups, if ``out`` holds a run already, or if there is no such device.
+        """
+        self.schema, self.table = table.schema, table
+        recipes = table.recipe_ids()
+        self.codec = RecipeCodec.fit(table.schema, table.frame, 1.0 / np.bincount(recipes)[recipes])
+        if len(np.unique(groups_of(table, self.config.train.validation_group))) < 2:
+            raise InputError(f"{table.report.source}: at least two different recipes are needed to learn anything")
+        chosen = _device(device)
+        folder = None if out is None else RunFolder(out)
+        if folder is not None:
+            folder.begin(table, self.codec, self.config)
+        return self._train(folder, None, on_interval, chosen)
+
+    @classmethod
+    def resume(
+        cls, run: str | Path, *, on_interval: OnInterval = lambda trainer: None, device: str = "auto"
+    ) -> RecipeDesigner:
+        """Go on with an interrupted `fit`, to the same end bit for bit; a finished run is loaded.
+
+        Raises:
+            InputError: If the folder holds no run.
+        """
+        folder = RunFolder(run)
+        folder.require(finished=False)
+        if folder.finished:
+            return cls.load(run)
+        designer = cls._from_folder(folder)
+        return designer._train(folder, folder.load_state(), on_interval, _device(device))
+
+    def _train(
+        self, folder: RunFolder | None, state: TrainState | None, on_interval: OnInterval, device: torch.device
+    ) -> Self:
+        config = self.config.train
+        self.network = self._new_network().to(device)
+        data = TrainingData(
+            self.codec.encode(self.table.frame),
+            self.codec.layout,
+            self.table.recipe_ids(),
+            groups_of(self.table, config.validation_group),
+        )
+        trainer = Trainer(self.network, data, config, state)
+
+        def after_interval(state: TrainState) -> None:
+            if folder is not None:
+                folder.save_state(state)
+            on_interval(trainer)
+
+        final = trainer.train(after_interval)
+        self.history = pd.DataFrame(final.history)
+        if folder is not None:
+            folder.save_weights(self.network.state_dict())
+        return self
+
+    def _new_network(self) -> HierarchicalCVAE:
+        features = len(self.codec.feature_names)
+        return HierarchicalCVAE(self.schema, features, self.config.model, seeds=self.config.train.seeds)
+
+    def save(self, out: str | Path) -> None:
+        """Write a fitted designer to a run folder.
+
+        Raises:
+            InputError: If the folder holds a run already.
+        """
+        folder = RunFolder(out)
+        folder.begin(self.table, self.codec, self.config)
+        folder.save_history(self.history)
+        folder.save_weights(self.network.state_dict())
+
+    @classmethod
+    def load(cls, run: str | Path) -> RecipeDesigner:
+        """Read a fitted designer from its run folder; the same seed gives the same draws as before, bit for bit.
+
+        Raises:
+            InputError: If the folder holds no finished run, or is damaged.
+        """
+        folder = RunFolder(run)
+        folder.require(finished=True)
+        designer = cls._from_folder(folder)
+        designer.network = designer._new_network()
+        try:
+            designer.network.load_state_dict(folder.load_weights())
+        except RuntimeError as error:
+            raise InputError(f"{run}: weights do not fit config.toml: {error}") from None
+        designer.history = folder.load_history()
+        return designer
+
+    @classmethod
+    def _from_folder(cls, folder: RunFolder) -> RecipeDesigner:
+        table, codec, config = folder.read()
+        designer = cls(table.schema, model=config.model, train=config.train)
+        designer.table, designer.codec = table, codec
+        return designer
+
+    @cached_property
+    def predictor(self) -> PerformancePredictor:
+        """Predictor of the performance, independent of the generator; fitted on first use."""
+        return PerformancePredictor.fit(
+            self.schema, self.table.frame, self.table.recipe_ids(), seed=self.config.train.seed
+        )
+
+    def conditions(self, settings: Mapping[str, float], target: float) -> Conditions:
+        """Complete the conditions that are asked for with what is typical of the table.
+
+        Raises:
+            InputError: If a name is unknown or a value impossible.
+        """
+        return resolve_conditions(self.schema, self.table.frame, settings, target)
+
+    def sample(self, conditions: pd.DataFrame, draws_per_row: int = 1, *, seed: int = 0) -> Iterator[pd.DataFrame]:
+        """Unfiltered posterior predictive recipes for every row of conditions.
+
+        Args:
+            conditions: Condition and performance columns (`RecipeTable.frame` of purpose ``conditions``).
+            draws_per_row: Draws for each row.
+            seed: Fixes the draws.
+
+        Yields:
+            Chunks in row order: recipe columns as drawn (neither rounded nor filtered) beside the row's conditions, indexed by
+            the row of ``conditions``.
+
+        Raises:
+            InputError: If ``draws_per_row < 1``.
+        """
+        if draws_per_row < 1:
+            raise InputError(f"draws per row must be at least 1, got {draws_per_row}")
+        asked = conditions[[*self.schema.condition_columns, self.schema.performance.name]]
+        packed = self.codec.encode(asked)
+        for rows, drawn in draw_recipes(self.network, self.codec.layout, packed, draws_per_row, seed=seed):
+            beside = asked.iloc[rows.numpy()]
+            recipes = self.codec.decode(drawn).set_index(beside.index)
+            yield pd.concat([recipes, beside], axis=1)
+
+    def propose(
+        self,
+        conditions: Mapping[str, float],
+        target: float,
+        n: int = 10,
+        *,
+        seed: int = 0,
+        allow_known: bool = False,
+    ) -> Proposals:
+        """Propose new recipes for conditions and a wanted performance.
+
+        Args:
+            conditions: Values by condition column, feed ratio or diluted share; the rest is taken as typical.
+            target: Wanted performance, in the unit of its column.
+            n: Number of distinct recipes.
+            seed: Fixes the proposals.
+            allow_known: Whether recipes of the table may be proposed.
+
+        Raises:
+            InputError: If ``n < 1`` or the conditions are impossible.
+        """
+        return propose_recipes(
+            self.network,
+            self.codec,
+            self.table,
+            self.predictor,
+            self.conditions(conditions, target),
+            n,
+            seed=seed,
+            allow_known=allow_known,
+        )
+
+    def complete(
+        self, partial: RecipeTable, n: int = 5, *, proposals: int = 2000, seed: int = 0
+    ) -> Iterator[Completion]:
+        """Fill the open cells of partial recipes.
+
+        Args:
+            partial: Rows with NaN where a recipe is open (`RecipeTable.read` with purpose ``partial``). Open conditions count
+                as unknown.
+            n: Completions of each row.
+            proposals: Weighted draws behind each row.
+            seed: Fixes the draws.
+
+        Yields:
+            One `Completion` a row, in order.
+        """
+        yield from complete_rows(self.network, self.codec, partial, n, proposals=proposals, seed=seed)
+
+    def score(self, table: RecipeTable, *, draws: int = 256, seed: int = 0) -> float:
+        """Mean log likelihood of a table's recipes, in nats per recipe (every recipe counts once). Higher is better.
+
+        The estimate is an importance-weighted bound, averaged over the members.
+        """
+        recipes = table.recipe_ids()
+        weights = 1.0 / np.bincount(recipes)[recipes]
+        batch = self.codec.layout.unpack(self.codec.encode(table.frame)[None]).expand_members(self.network.members)
+        nats = log_marginal(self.network, batch, draws=draws, seed=seed).mean(0).double().numpy()
+        return float(nats @ weights / weights.sum())
+
+    def in_table_order(self, frame: pd.DataFrame, extra: Iterable[str] = ()) -> pd.DataFrame:
+        """Bring rows into the columns of the user's own file, then ``extra`` columns; what is not modelled is left empty."""
+        header = self.table.header or self.schema.columns
+        columns = [*header, *(c for c in self.schema.columns if c not in header), *extra]
+        return frame.reindex(columns=columns)
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name not in ("cpu", "cuda"):
+        raise InputError(f"unknown device {name!r}: choose auto, cpu or cuda")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InputError("no CUDA device is available here: choose --device cpu or auto")
+    return torch.device(name)

@@ -1,0 +1,1 @@
+"""Honest scores on recipes, compositions or laboratories that the model has not seen."""

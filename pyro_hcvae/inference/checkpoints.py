@@ -1,0 +1,237 @@
+"""`RunFolder`: what a run leaves on disk. Text and safetensors only, every file written whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import sys
+import tempfile
+import tomllib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import pandas as pd
+import tomli_w
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as save_tensors
+from torch import Tensor
+
+from pyro_hcvae.data.codec import RecipeCodec
+from pyro_hcvae.data.report import ImportReport
+from pyro_hcvae.data.schema import Category, RecipeSchema, describe
+from pyro_hcvae.data.table import RecipeTable
+from pyro_hcvae.errors import InputError
+from pyro_hcvae.inference.config import RunConfig
+from pyro_hcvae.inference.engine import TrainState
+
+_ROW = "file row"
+
+
+class RunFolder:
+    """Files of one run.
+
+    ``config.toml`` settings; ``schema.toml``, ``codec.json`` meaning and scales of the columns; ``experiments.csv`` the rows that
+    the run was fitted on; ``environment.json`` versions, data hash and command; ``history.csv`` one line a member and
+    interval; ``checkpoint.safetensors`` the training state; ``weights.safetensors`` the trained members (its presence says
+    that the run is finished).
+
+    Args:
+        path: The folder. It need not exist yet.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    @property
+    def started(self) -> bool:
+        """Whether a run was begun here."""
+        return (self.path / "config.toml").is_file()
+
+    @property
+    def finished(self) -> bool:
+        """Whether trained weights are here."""
+        return (self.path / "weights.safetensors").is_file()
+
+    def require(self, *, finished: bool) -> None:
+        """Check that the folder holds a run.
+
+        Raises:
+            InputError: If it does not, or if the run is unfinished and must be finished.
+        """
+        if not self.path.is_dir():
+            raise InputError(f"{self.path}: no such run folder. Make one with: pyro-hcvae fit TABLE --out {self.path}")
+        if not self.started:
+            raise InputError(f"{self.path} is not a run folder: it has no config.toml")
+        if finished and not self.finished:
+            raise InputError(f"{self.path}: training is not finished. Go on with: pyro-hcvae fit --resume {self.path}")
+
+    def begin(self, table: RecipeTable, codec: RecipeCodec, config: RunConfig) -> None:
+        """Write everything that is fixed before training.
+
+        Raises:
+            InputError: If the folder holds a run already, or cannot be written.
+        """
+        if self.started:
+            raise InputError(
+                f"{self.path} holds a run already. Choose another --out, or go on with: pyro-hcvae fit --resume {self.path}"
+            )
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"{self.path}: cannot make this folder: {error.strerror}") from None
+        experiments = experiments_csv(table)
+        self._text("schema.toml", table.schema.to_toml())
+        self._text("codec.json", codec.to_json())
+        self._text("experiments.csv", experiments)
+        self._text("import_report.txt", table.report.to_text() + "\n")
+        self._text("environment.json", json.dumps(_environment(table, experiments), indent=1) + "\n")
+        # Last: from here on the folder counts as a run.
+        self._text("config.toml", tomli_w.dumps(config.model_dump(mode="json", exclude_none=True)))
+
+    def read(self) -> tuple[RecipeTable, RecipeCodec, RunConfig]:
+        """Read what `begin` wrote.
+
+        Raises:
+            InputError: If a file is missing or damaged.
+        """
+        schema = RecipeSchema.from_toml(self._read("schema.toml"), source=str(self.path / "schema.toml"))
+        codec = RecipeCodec.from_json(schema, self._read("codec.json"))
+        try:
+            config = RunConfig.model_validate(tomllib.loads(self._read("config.toml")))
+        except tomllib.TOMLDecodeError as error:
+            raise InputError(f"{self.path / 'config.toml'}: not a TOML file: {error}") from None
+        except ValidationError as error:
+            raise InputError(f"{self.path / 'config.toml'}: {describe(error)}") from None
+        return self._experiments(schema), codec, config
+
+    def save_state(self, state: TrainState) -> None:
+        """Write a checkpoint and the history up to it."""
+        # History first: a checkpoint never refers to lines that are not there; surplus lines are cut on reading.
+        self.save_history(pd.DataFrame(state.history))
+        tensors = {name: getattr(state, name).detach().cpu().contiguous() for name in TrainState.TENSORS}
+        self._tensors("checkpoint.safetensors", tensors, {"interval": str(state.interval)})
+
+    def save_history(self, history: pd.DataFrame) -> None:
+        """Write the training history, one line a member and interval."""
+        self._text("history.csv", history.to_csv(index=False, lineterminator="\n"))
+
+    def load_history(self) -> pd.DataFrame:
+        """Training history as it was recorded."""
+        self._read("history.csv")
+        return pd.read_csv(self.path / "history.csv", float_precision="round_trip")
+
+    def load_state(self) -> TrainState | None:
+        """Last checkpoint; None if training had not come to its first."""
+        if not (self.path / "checkpoint.safetensors").is_file():
+            return None
+        tensors, metadata = self._load_tensors("checkpoint.safetensors")
+        interval = int(metadata["interval"])
+        history = self.load_history()
+        members = len(tensors["best_loss"])
+        records = history.head(interval * members).to_dict("records")
+        return TrainState(interval=interval, **tensors, history=records)  # type: ignore[arg-type]
+
+    def save_weights(self, weights: Mapping[str, Tensor]) -> None:
+        """Write the trained members; the run is finished with that."""
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
+        self._tensors("weights.safetensors", tensors, {"format": "pyro-hcvae 1"})
+        (self.path / "checkpoint.safetensors").unlink(missing_ok=True)
+
+    def load_weights(self) -> dict[str, Tensor]:
+        """Trained members, on the CPU wherever they were trained."""
+        return self._load_tensors("weights.safetensors")[0]
+
+    def _experiments(self, schema: RecipeSchema) -> RecipeTable:
+        path = self.path / "experiments.csv"
+        codes = {block.column: {str(c): c for c in block.codes} for block in schema.blocks if isinstance(block, Category)}
+        self._read("experiments.csv")
+        frame = pd.read_csv(
+            path, float_precision="round_trip", index_col=_ROW, low_memory=False, dtype=dict.fromkeys(codes, str)
+        )
+        header = tuple(str(c) for c in frame.columns)
+        frame = frame[list(schema.columns)].copy()
+        for name, known in codes.items():
+            frame[name] = frame[name].map(known).astype(object)
+        frame = frame.astype({c: float for c in schema.columns if c not in codes})
+        report = ImportReport(str(path), rows_read=len(frame), rows_kept=len(frame))
+        return RecipeTable(schema, frame, header, report)
+
+    def _read(self, name: str) -> str:
+        try:
+            return (self.path / name).read_text(encoding="utf-8")
+        except FileNotFoundError:
+            raise InputError(f"{self.path} is not a whole run folder: {name} is missing") from None
+
+    def _text(self, name: str, text: str) -> None:
+        write_atomically(self.path / name, text.encode())
+
+    def _tensors(self, name: str, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
+        write_atomically(self.path / name, save_tensors(dict(tensors), metadata))
+
+    def _load_tensors(self, name: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+        try:
+            with safe_open(self.path / name, framework="pt", device="cpu") as file:
+                return {key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+        except FileNotFoundError:
+            raise InputError(f"{self.path} is not a whole run folder: {name} is missing") from None
+        except SafetensorError as error:
+            raise InputError(f"{self.path / name} is damaged: {error}") from None
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Write a file that takes its place in one step at the end: a crash leaves the old content, never a part.
+
+    Raises:
+        InputError: If the place cannot be written.
+    """
+    try:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        raise InputError(f"{path}: cannot write here: {error.strerror}") from None
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+    except BaseException as error:
+        Path(temporary).unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise InputError(f"{path}: cannot write this file: {error.strerror}") from None
+        raise
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Replace a file in one step. Errors as for `replacing`."""
+    with replacing(path) as file:
+        file.write(data)
+
+
+def experiments_csv(table: RecipeTable) -> str:
+    """Canonical rows in the file's own column order; columns that are not modelled are left empty."""
+    extra = [c for c in table.schema.columns if c not in table.header]
+    frame = table.frame.reindex(columns=[*table.header, *extra])
+    return frame.to_csv(index_label=_ROW, lineterminator="\n")
+
+
+def _environment(table: RecipeTable, experiments: str) -> dict[str, Any]:
+    packages = ("pyro-hcvae", "pyro-ppl", "torch", "numpy", "pandas", "scikit-learn")
+    return {
+        "versions": {name: version(name) for name in packages},
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "threads": torch.get_num_threads(),
+        "command": sys.argv,
+        "table": table.report.source,
+        "rows": len(table),
+        "data_sha256": hashlib.sha256(experiments.encode()).hexdigest(),
+    }

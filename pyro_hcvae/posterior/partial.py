@@ -1,0 +1,152 @@
+"""Completion of partial recipes, from rows of a table to rows of a table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pyro_hcvae.data import sites
+from pyro_hcvae.data.codec import RecipeCodec
+from pyro_hcvae.data.schema import Category, Fractions, RecipeSchema, Step
+from pyro_hcvae.data.table import RecipeTable
+from pyro_hcvae.errors import InputError
+from pyro_hcvae.model.hierarchical import HierarchicalCVAE
+from pyro_hcvae.posterior.completion import complete_recipe
+
+
+@dataclass(frozen=True)
+class Completion:
+    """Completions of one row.
+
+    Attributes:
+        row: Row of the partial table.
+        frame: Recipe, condition and performance columns; what was given is as given. Equal completions stand as often as drawn.
+        effective: Effective sample size of the importance weights.
+        proposed: Number of weighted draws.
+    """
+
+    row: int
+    frame: pd.DataFrame
+    effective: float
+    proposed: int
+
+
+def complete_rows(
+    model: HierarchicalCVAE, codec: RecipeCodec, partial: RecipeTable, n: int, *, proposals: int, seed: int
+) -> Iterator[Completion]:
+    """Complete each row. Arguments as for `RecipeDesigner.complete`.
+
+    Raises:
+        InputError: If a row cannot be completed; names the row and what is in conflict.
+    """
+    if n < 1:
+        raise InputError(f"the number of completions must be at least 1, got {n}")
+    schema, layout = codec.schema, codec.layout
+    frame = partial.frame.copy()
+    for block in schema.blocks:
+        if isinstance(block, Fractions):
+            _close_shares(frame, block, partial.report.source)
+    packed = codec.encode(frame)
+    for position, row in enumerate(frame.index):
+        given = frame.iloc[[position]]
+        batch = layout.unpack(packed[position][None, None])
+        possible = _possible(given, schema)
+
+        def accept(rows: Tensor, given: pd.DataFrame = given) -> Tensor:
+            return torch.from_numpy(_agrees(codec.decode(rows), given, schema)).to(rows.device)
+
+        out = complete_recipe(
+            model, batch, possible, layout.pack, accept, draws=n, proposals=proposals, seed=seed + position
+        )
+        if not len(out.packed):
+            raise InputError(
+                f"{partial.report.source}: row {row} cannot be completed: none of {out.proposed} draws agrees with the cells "
+                "that it gives. Leave more cells open, or check that they go together"
+            )
+        filled = _keep_given(codec.decode(out.packed), given, schema)
+        beside = given[[*schema.condition_columns, schema.performance.name]]
+        beside = beside.iloc[np.zeros(n, dtype=int)].reset_index(drop=True)
+        yield Completion(int(row), pd.concat([filled, beside], axis=1), out.effective, out.proposed)
+
+
+def _close_shares(frame: pd.DataFrame, block: Fractions, source: str) -> None:
+    """Set open shares to 0 where the given ones are the whole already."""
+    columns = list(block.columns)
+    values = frame[columns].to_numpy(np.float64).copy()
+    given = np.nansum(values, axis=1)
+    is_open = np.isnan(values).any(axis=1)
+    if (over := is_open & (given > block.total * (1 + block.tolerance))).any():
+        row = frame.index[int(np.argmax(over))]
+        raise InputError(f"{source}: row {row}: given shares of {block.name!r} already exceed {block.total:g}")
+    whole = is_open & (given >= block.total * (1 - block.tolerance))
+    values[whole[:, None] & np.isnan(values)] = 0.0
+    values[whole] *= (block.total / values[whole].sum(axis=1))[:, None]
+    frame[columns] = values
+
+
+def _possible(given: pd.DataFrame, schema: RecipeSchema) -> dict[str, Tensor]:
+    """Positions of each code and state site that agree with the given cells, shape ``(1, 1, positions)``."""
+    out: dict[str, Tensor] = {}
+    for block in schema.blocks:
+        match block:
+            case Category():
+                value = given[block.column].iloc[0]
+                fits = [pd.isna(value) or code == value for code in block.codes]
+            case Step():
+                values = given[list(block.names())].to_numpy(np.float64)[0]
+                fits = [_state_fits(values, pattern, block, i) for i, pattern in enumerate(block.applies())]
+            case _:
+                continue
+        out[next(iter(sites.of_block(block)))] = torch.tensor(fits)[None, None]
+    return out
+
+
+def _state_fits(values: NDArray[np.float64], pattern: tuple[bool, ...], block: Step, state: int) -> bool:
+    if block.optional and state == 0:
+        return bool((np.isnan(values) | (values == block.absent)).all())
+    for i, (value, number) in enumerate(zip(values, pattern, strict=True)):
+        if np.isnan(value):
+            continue
+        if block.optional and i == 0 and value == block.absent:
+            return False
+        if block.columns[i].zero_means is not None and (value != 0) != number:
+            return False
+    return True
+
+
+def _agrees(drawn: pd.DataFrame, given: pd.DataFrame, schema: RecipeSchema) -> NDArray[np.bool_]:
+    """Whether open shares can take up what the given ones leave; everything else agrees by construction."""
+    agree = np.ones(len(drawn), dtype=bool)
+    for block in schema.blocks:
+        if isinstance(block, Fractions):
+            values = given[list(block.columns)].to_numpy(np.float64)[0]
+            unknown = np.isnan(values)
+            if unknown.any() and np.nansum(values) > 0:
+                agree &= (drawn[list(block.columns)].to_numpy(np.float64)[:, unknown] > 0).any(axis=1)
+    return agree
+
+
+def _keep_given(drawn: pd.DataFrame, given: pd.DataFrame, schema: RecipeSchema) -> pd.DataFrame:
+    """Put the given cells in place exactly; open shares take up what the given ones leave, in their drawn proportions."""
+    out = drawn.copy()
+    for block in schema.blocks:
+        if isinstance(block, Fractions):
+            columns = list(block.columns)
+            values = given[columns].to_numpy(np.float64)[0]
+            unknown = np.isnan(values)
+            if unknown.any() and np.nansum(values) > 0:
+                shares = out[columns].to_numpy(np.float64).copy()
+                rest = block.total - np.nansum(values)
+                shares[:, unknown] *= (rest / shares[:, unknown].sum(axis=1))[:, None]
+                out[columns] = shares
+    for name in schema.recipe_columns:
+        value = given[name].iloc[0]
+        if not pd.isna(value):
+            out[name] = value
+    return out
