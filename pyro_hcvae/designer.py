@@ -171,8 +171,8 @@ class RecipeDesigner:
         designer.network = designer._new_network()
         try:
             designer.network.load_state_dict(folder.load_weights())
-        except RuntimeError as error:
-            raise InputError(f"{run}: weights do not fit config.toml: {error}") from None
+        except RuntimeError:
+            raise InputError(f"{run}: weights.safetensors does not fit config.toml and schema.toml of this version") from None
         designer.history = folder.load_history()
         return designer
 

@@ -16,7 +16,9 @@ def command(
     n: Annotated[int, typer.Option("-n", "--number", min=1, help="Completions of each row.")] = 5,
     out: Annotated[Path | None, typer.Option("--out", help="CSV file; default: PARTIAL_completed.csv.")] = None,
     proposals: Annotated[int, typer.Option("--proposals", min=1, help="Weighted draws behind each row.")] = 2000,
-    as_drawn: Annotated[bool, typer.Option("--as-drawn", help="Do not round open cells to the laboratory's grid.")] = False,
+    as_drawn: Annotated[
+        bool, typer.Option("--as-drawn", help="Do not round open cells to the laboratory's grid.")
+    ] = False,
     seed: options.Seed = 0,
     decimal: options.Decimal = ".",
     thousands: options.Thousands = None,
@@ -30,7 +32,6 @@ def command(
     The effective sample size tells how well the draws stand for the given cells: below about 50, raise --proposals.
 
     Examples:
-
       pyro-hcvae complete runs/drm partial.csv -n 10 --out completed.csv
     """
     path = out if out is not None else partial.with_name(f"{partial.stem}_completed.csv")
@@ -53,10 +54,10 @@ def command(
     for completion in designer.complete(asked, n, proposals=proposals, seed=seed):
         recipes = completion.frame
         if not as_drawn:
-            recipes = recipes.assign(**round_to_grid(recipes, designer.schema)[list(designer.schema.recipe_columns)])
+            recipes = round_to_grid(recipes, designer.schema)
             given = asked.frame.loc[completion.row, list(designer.schema.recipe_columns)].dropna()
             # Rounding is for open cells: what was given stays as given.
-            recipes = recipes.assign(**given.to_dict())
+            recipes = recipes.assign(**{str(name): value for name, value in given.items()})
         recipes[f"{PROPOSAL_PREFIX}completes row"] = completion.row
         recipes[f"{PROPOSAL_PREFIX}effective sample size"] = round(completion.effective, 1)
         parts.append(recipes)

@@ -24,7 +24,6 @@ def command(
     what the simulated laboratory would measure.
 
     Examples:
-
       pyro-hcvae demo --out demo
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):

@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from pyro_hcvae.cli import options
-from pyro_hcvae.errors import InputError
+
+Grouping = Literal["recipe", "composition", "laboratory", "leaking-rows"]
 
 
 def command(
     table: options.Table,
     schema: options.Schema = "drm",
     by: Annotated[
-        str, typer.Option("--by", help="What no split cuts in two: recipe, composition, laboratory; or leaking-rows.")
+        Grouping, typer.Option("--by", help="What no split cuts in two; leaking-rows cuts recipes.")
     ] = "recipe",
     folds: Annotated[int, typer.Option("--folds", min=2, help="Folds of each seed.")] = 5,
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="Repetitions with other folds and initial values.")] = 1,
     config: Annotated[
-        Path | None, typer.Option("--config", help="TOML file with [model] and [train] settings.", show_default=False)
+        Path | None, typer.Option("--config", help="TOML file with tables 'model' and 'train'.", show_default=False)
     ] = None,
     members: Annotated[int | None, typer.Option("--members", min=1, help="Replicates trained at once [5].")] = None,
-    steps: Annotated[int | None, typer.Option("--steps", min=1, help="Longest training, in minibatches [4000].")] = None,
+    steps: Annotated[
+        int | None, typer.Option("--steps", min=1, help="Longest training, in minibatches [4000].")
+    ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="CSV file for the scores of every fold.")] = None,
     drop_column: options.DropColumn = None,
     skip_bad_rows: options.SkipBadRows = False,
@@ -38,7 +41,6 @@ def command(
     Densities are importance-weighted (K = 256), in nats per recipe, of standardised numbers; validity is of unfiltered draws.
 
     Examples:
-
       pyro-hcvae evaluate 211210-DRM-total.csv --by recipe --folds 5
 
       pyro-hcvae evaluate ours.xlsx --schema ours.toml --by laboratory --json
@@ -51,8 +53,6 @@ def command(
     from pyro_hcvae.data.table import RecipeTable
     from pyro_hcvae.evaluation.cross_validation import cross_validate, summarise
 
-    if by not in ("recipe", "composition", "laboratory", "leaking-rows"):
-        raise InputError(f"--by {by!r}: choose recipe, composition, laboratory or leaking-rows")
     if out is not None:
         options.check_parent(out)
     settings = run_config(config, {"members": members, "steps": steps})
@@ -77,7 +77,9 @@ def command(
     frame = pd.DataFrame(rows)
     summary = summarise(frame)
     if json:
-        options.print_json({"by": by, "folds": folds, "seeds": seeds, "summary": summary.to_dict("index"), "scores": rows})
+        options.print_json(
+            {"by": by, "folds": folds, "seeds": seeds, "summary": summary.to_dict("index"), "scores": rows}
+        )
         return
     label = " (LEAKING: rows of one recipe on both sides)" if by == "leaking-rows" else ""
     typer.echo(f"{table}: split by {by}{label}, {folds} folds x {seeds} seeds, mean +- sd")

@@ -26,10 +26,12 @@ def command(
         Path | None, typer.Option("--resume", metavar="RUN", help="Go on with an interrupted run.", show_default=False)
     ] = None,
     config: Annotated[
-        Path | None, typer.Option("--config", help="TOML file with [model] and [train] settings.", show_default=False)
+        Path | None, typer.Option("--config", help="TOML file with tables 'model' and 'train'.", show_default=False)
     ] = None,
     members: Annotated[int | None, typer.Option("--members", min=1, help="Replicates trained at once [5].")] = None,
-    steps: Annotated[int | None, typer.Option("--steps", min=1, help="Longest training, in minibatches [4000].")] = None,
+    steps: Annotated[
+        int | None, typer.Option("--steps", min=1, help="Longest training, in minibatches [4000].")
+    ] = None,
     seed: Annotated[int | None, typer.Option("--seed", min=0, help="Seed of the run [0].")] = None,
     drop_column: options.DropColumn = None,
     skip_bad_rows: options.SkipBadRows = False,
@@ -46,7 +48,6 @@ def command(
     Writes a run folder, from which the other commands work. Ctrl-C loses nothing: go on with --resume.
 
     Examples:
-
       pyro-hcvae fit 211210-DRM-total.csv --out runs/drm
 
       pyro-hcvae fit ours.xlsx --schema ours.toml --out runs/ours --drop-column Ag
@@ -54,7 +55,14 @@ def command(
       pyro-hcvae fit --resume runs/drm
     """
     if resume is not None:
-        given = {"TABLE": table, "--out": out, "--config": config, "--members": members, "--steps": steps, "--seed": seed}
+        given = {
+            "TABLE": table,
+            "--out": out,
+            "--config": config,
+            "--members": members,
+            "--steps": steps,
+            "--seed": seed,
+        }
         if extra := [name for name, value in given.items() if value is not None]:
             raise InputError(f"--resume goes on with the settings of the run: leave out {', '.join(extra)}")
         run = resume

@@ -30,7 +30,9 @@ DropColumn = Annotated[
     list[str] | None,
     typer.Option("--drop-column", help="Leave a component or an unknown column out; may be repeated."),
 ]
-SkipBadRows = Annotated[bool, typer.Option("--skip-bad-rows", help="Leave out rows with errors; the report names them.")]
+SkipBadRows = Annotated[
+    bool, typer.Option("--skip-bad-rows", help="Leave out rows with errors; the report names them.")
+]
 
 
 def read_options(decimal: str, thousands: str | None, encoding: str, sheet: str | None) -> ReadOptions:

@@ -40,9 +40,7 @@ def training_progress(*, quiet: bool) -> Iterator[Callable[[Trainer], None]]:
         task = progress.add_task("", total=None)
 
         def show(trainer: Trainer) -> None:
-            progress.update(
-                task, total=trainer.config.steps, completed=_steps(trainer), description=_describe(trainer)
-            )
+            progress.update(task, total=trainer.config.steps, completed=_steps(trainer), description=_describe(trainer))
 
         yield show
 

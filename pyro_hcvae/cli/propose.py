@@ -29,12 +29,11 @@ def command(
 ) -> None:
     """Propose new recipes for conditions and a wanted performance.
 
-    Conditions that are not set are taken as typical of the table, and named. The output starts with the table's own columns, so that
-    measured proposals can be appended to it; a second file beside it (..._intervals.csv) holds presence probabilities
+    Conditions that are not set are taken as typical of the table, and named. The output starts with the table's own columns, so
+    that measured proposals can be appended to it; a second file beside it (..._intervals.csv) holds presence probabilities
     and credible intervals, one line a recipe and column.
 
     Examples:
-
       pyro-hcvae propose runs/drm --set "Reaction T=700" --set "CO2/CH4=1" --target 85 -n 20
 
       pyro-hcvae propose runs/drm --set "Reaction T=600" --target 60 --json
@@ -91,7 +90,9 @@ def show(designer: RecipeDesigner, proposals: Proposals) -> None:
     schema, predictor, conditions = designer.schema, designer.predictor, proposals.conditions
     units = schema.units()
     console = Console()
-    shown = ", ".join(f"{k} {conditions.row[k]:g} {units[k]}".rstrip() for k in schema.condition_columns if conditions.row[k])
+    shown = ", ".join(
+        f"{k} {conditions.row[k]:g} {units[k]}".rstrip() for k in schema.condition_columns if conditions.row[k]
+    )
     console.print(f"Conditions: {shown}", highlight=False)
     if conditions.assumed:
         assumed = ", ".join(f"{name} = {value:g}" for name, value in conditions.assumed.items())
@@ -105,19 +106,20 @@ def show(designer: RecipeDesigner, proposals: Proposals) -> None:
     )
     table = Table(box=SIMPLE, show_edge=False)
     table.add_column("rank", justify="right")
-    for stage in schema.stages:
-        table.add_column(stage.name)
-    table.add_column(f"predicted {schema.performance.name} {schema.performance.unit}".rstrip())
+    table.add_column(" -> ".join(stage.name for stage in schema.stages))
+    table.add_column(f"predicted\n{schema.performance.name} {schema.performance.unit}".rstrip())
     table.add_column("reaches\ntarget", justify="right")
     columns = {c.removeprefix("proposal: "): c for c in proposals.frame.columns if c.startswith("proposal: ")}
-    predicted = next(columns[c] for c in columns if c.startswith("predicted ") and " low " not in c and " high " not in c)
+    predicted = next(
+        columns[c] for c in columns if c.startswith("predicted ") and " low " not in c and " high " not in c
+    )
     low = next(columns[c] for c in columns if " low 5 %" in c)
     high = next(columns[c] for c in columns if " high 95 %" in c)
     reach = columns["probability to reach the target"]
     for row in proposals.frame.to_dict("records"):
         table.add_row(
             str(row[columns["rank"]]),
-            *(stage_in_words(stage, row) for stage in schema.stages),
+            "\n-> ".join(stage_in_words(stage, row) for stage in schema.stages),
             f"{row[predicted]:.0f} ({row[low]:.0f} to {row[high]:.0f})",
             f"{100 * row[reach]:.0f} %",
         )
@@ -132,8 +134,8 @@ def stage_in_words(stage: Any, row: dict[Any, Any]) -> str:
     for block in stage.blocks:
         match block:
             case Amounts():
-                parts = [f"{row[c]:g} {c}" for c in block.columns if row[c] > 0]
-                words.append((", ".join(parts) + f" {block.unit}") if parts else f"no {block.name}")
+                parts = [f"{row[c]:g} {block.unit} {c}" for c in block.columns if row[c] > 0]
+                words.append(", ".join(parts) if parts else f"no {block.name}")
             case Fractions():
                 parts = [c if row[c] == block.total else f"{row[c]:g} {c}" for c in block.columns if row[c] > 0]
                 words.append(" + ".join(parts) if parts else f"no {block.name}")

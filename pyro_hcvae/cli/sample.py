@@ -31,7 +31,6 @@ def command(
     unknown.
 
     Examples:
-
       pyro-hcvae sample runs/drm --conditions held_out.csv --draws-per-row 20 --seed 1 --out draws.csv
     """
     options.check_parent(out)

@@ -10,7 +10,9 @@ import typer
 from pyro_hcvae.cli import options
 from pyro_hcvae.errors import InputError
 
-app = typer.Typer(help="Draft a schema for your own table, show one, or check a table against it.", no_args_is_help=True)
+app = typer.Typer(
+    help="Draft a schema for your own table, show one, or check a table against it.", no_args_is_help=True
+)
 
 
 @app.command("init")
@@ -27,7 +29,6 @@ def init(
     """Draft a schema from a table. Every guess is commented: read the file and correct it before fitting.
 
     Examples:
-
       pyro-hcvae schema init ours.xlsx --out ours.toml
     """
     path = out if out is not None else table.with_suffix(".toml")
@@ -42,7 +43,9 @@ def init(
     frame = read_frame(table, options.read_options(decimal, thousands, encoding, sheet))
     text = draft_schema(frame, name=name or table.stem)
     write_atomically(path, text.encode())
-    typer.echo(f"Draft: {path}\nCheck every line marked as a guess, then: pyro-hcvae schema check {table} --schema {path}")
+    typer.echo(
+        f"Draft: {path}\nCheck every line marked as a guess, then: pyro-hcvae schema check {table} --schema {path}"
+    )
 
 
 @app.command("show")
@@ -54,7 +57,6 @@ def show(
     """Show what a schema says.
 
     Examples:
-
       pyro-hcvae schema show drm
 
       pyro-hcvae schema show drm --toml > mine.toml
@@ -86,7 +88,6 @@ def check(
     """Check a table against a schema, and report every problem by row, column and value.
 
     Examples:
-
       pyro-hcvae schema check 211210-DRM-total.csv
 
       pyro-hcvae schema check ours.xlsx --schema ours.toml --out findings.csv

@@ -165,7 +165,8 @@ class RecipeCodec:
     def _scale(self, columns: Sequence[str], logs: Floats) -> Floats:
         loc = np.array([self.scalers[c].loc for c in columns])
         scale = np.array([self.scalers[c].scale for c in columns])
-        return (logs - loc) / scale
+        scaled: Floats = (logs - loc) / scale
+        return scaled
 
     def decode(self, packed: Tensor) -> pd.DataFrame:
         """Decode packed rows ``(B, W)`` to the recipe columns of the table, in schema order.
@@ -200,7 +201,8 @@ class RecipeCodec:
     def _unscale(self, columns: Sequence[str], values: Floats) -> Floats:
         loc = np.array([self.scalers[c].loc for c in columns])
         scale = np.array([self.scalers[c].scale for c in columns])
-        return values * scale + loc
+        raw: Floats = values * scale + loc
+        return raw
 
     def _decode_step(self, block: Step, state: Floats, scaled: Floats) -> Floats:
         table = np.array([*block.applies(), (True,) * len(block.columns)])  # last: state unknown

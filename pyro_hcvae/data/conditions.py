@@ -78,7 +78,9 @@ def resolve_conditions(
         low, high = experiments[name].min(), experiments[name].max()
         if not low - 1e-9 <= row[name] <= high + 1e-9:
             warnings.append(f"{name} = {row[name]:g} lies outside of the table ({low:g} to {high:g})")
-    return Conditions({c: row[c] for c in (*schema.condition_columns, schema.performance.name)}, assumed, tuple(warnings))
+    return Conditions(
+        {c: row[c] for c in (*schema.condition_columns, schema.performance.name)}, assumed, tuple(warnings)
+    )
 
 
 def _resolve_feed(
@@ -108,7 +110,9 @@ def _resolve_feed(
         if feed.diluent in settings:
             rest = float(settings[feed.diluent]) - diluted
             if rest < -1e-9:
-                raise InputError(f"{feed.diluent} = {settings[feed.diluent]:g} is less than the diluents given in figures")
+                raise InputError(
+                    f"{feed.diluent} = {settings[feed.diluent]:g} is less than the diluents given in figures"
+                )
         elif not given:
             rest = assumed[feed.diluent] = float(medians[feed.diluent])
     share = feed.total - diluted - rest

@@ -40,7 +40,9 @@ def round_to_grid(frame: pd.DataFrame, schema: RecipeSchema) -> pd.DataFrame:
                         first = np.ceil(low / column.resolution - 1e-9) if np.isfinite(low) else -np.inf
                         if column.transform == "log" or column.zero_means is not None:
                             first = max(first, 1.0)
-                        steps = np.clip(_nearest(values, column.resolution), first, np.floor(high / column.resolution + 1e-9))
+                        steps = np.clip(
+                            _nearest(values, column.resolution), first, np.floor(high / column.resolution + 1e-9)
+                        )
                         out[column.name] = np.where(skip, values, _clean(steps * column.resolution))
             case Category():
                 pass

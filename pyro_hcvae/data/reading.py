@@ -5,11 +5,11 @@ from __future__ import annotations
 import csv
 import re
 import warnings
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,7 +19,7 @@ from pyro_hcvae.errors import InputError
 
 _DECIMAL_COMMA = re.compile(r"^[+-]?(\d{1,3}(\.\d{3})+|\d+),\d+$")
 _THOUSANDS = re.compile(r"^[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d+)?$|^[+-]?\d{1,3}([  ']\d{3})+([.,]\d+)?$")
-MISSING = {"", "na", "n/a", "#n/a", "#na", "nan", "-nan", "null", "none", "-", "--", "?", "<na>"}
+MISSING = {"", "na", "n/a", "#n/a", "#na", "nan", "-nan", "null", "none", "-", "--", "?", "<na>", "nat"}
 """Cells that hold no number, in lower case. A column of codes may use them as codes."""
 FIRST_DATA_ROW = 2
 """Row of the first record, counted as a spreadsheet does."""
@@ -256,9 +256,9 @@ def to_numbers(
         if (gaps := np.isnan(values)).any():
             raw = cells.to_numpy(dtype=object)
             for position in np.flatnonzero(gaps):
-                _sort_gap(Cell(_row(frame.index[position]), name, _show(raw[position])), text, comma, thousands, empty)
+                _sort_gap(Cell(file_row(frame, position), name, _show(raw[position])), text, comma, thousands, empty)
         if (odd := np.isinf(values)).any():
-            infinite += [Cell(_row(frame.index[i]), name, str(values[i])) for i in np.flatnonzero(odd)]
+            infinite += [Cell(file_row(frame, i), name, str(values[i])) for i in np.flatnonzero(odd)]
             values = np.where(odd, np.nan, values)
         parsed[name] = values
     if comma:  # then 1,250 is one and a quarter
@@ -309,8 +309,9 @@ def _sort_gap(cell: Cell, text: list[Cell], comma: list[Cell], thousands: list[C
 
 
 def _show(value: object) -> str:
-    return "" if value is None or value is pd.NA or value != value else str(value)
+    return "" if value is None or value is pd.NA else str(value)
 
 
-def _row(label: Hashable) -> int:
-    return int(cast(int, label))
+def file_row(frame: pd.DataFrame, position: int | np.integer[Any]) -> int:
+    """Row of the file, as a spreadsheet shows it, of the record at a position of the frame."""
+    return int(frame.index.to_numpy()[position])

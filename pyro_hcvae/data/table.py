@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pyro_hcvae.data.reading import MISSING, ReadOptions, read_frame, to_numbers
+from pyro_hcvae.data.reading import MISSING, ReadOptions, file_row, read_frame, to_numbers
 from pyro_hcvae.data.report import Cell, ImportReport
 from pyro_hcvae.data.schema import Amounts, Block, Category, Column, Feed, Fractions, RecipeSchema, Step
 from pyro_hcvae.errors import InputError
@@ -105,7 +105,7 @@ class RecipeTable:
         codes = {block.column: block for block in schema.blocks if isinstance(block, Category)}
         frame = to_numbers(raw, [c for c in wanted if c not in codes], report, missing=missing)
         for name in set(wanted) & set(codes):
-            frame[name] = _codes(raw[name], codes[name], report, missing=missing)
+            frame[name] = _codes(raw, codes[name], report, missing=missing)
         for name in schema.columns:
             if name not in frame.columns and (purpose == "partial" or name in schema.condition_columns):
                 frame[name] = pd.Series(np.nan, index=frame.index, dtype=object if name in codes else float)
@@ -151,7 +151,8 @@ def row_groups(frame: pd.DataFrame, columns: Sequence[str]) -> NDArray[np.int64]
     """Number rows so that equal rows share a number; numbers follow first appearance. Shape ``(rows,)``."""
     subset = frame[list(columns)]
     numeric = subset.select_dtypes("number").round(9) + 0.0  # -0.0 and 0.0 are one value
-    hashed = pd.util.hash_pandas_object(subset.assign(**{c: numeric[c] for c in numeric}), index=False)
+    subset = pd.concat([numeric, subset.drop(columns=numeric.columns)], axis=1)
+    hashed = pd.util.hash_pandas_object(subset, index=False)
     groups: NDArray[np.int64] = pd.factorize(hashed)[0].astype(np.int64)
     return groups
 
@@ -187,11 +188,12 @@ def _wanted_columns(
     return [c for c in wanted if c in present]
 
 
-def _codes(cells: pd.Series, block: Category, report: ImportReport, *, missing: str | None) -> pd.Series:
+def _codes(frame: pd.DataFrame, block: Category, report: ImportReport, *, missing: str | None) -> pd.Series:
+    cells = frame[block.column]
     known: dict[str, Any] = {str(code): code for code in block.codes}
 
     def read(value: Any) -> Any:
-        if value is None or value is pd.NA or value != value:
+        if value is None or value is pd.NA:
             return np.nan
         whole = isinstance(value, float | np.floating) and value.is_integer()
         text = str(int(value)) if whole else str(value).strip()
@@ -204,14 +206,14 @@ def _codes(cells: pd.Series, block: Category, report: ImportReport, *, missing: 
         report.add(
             "code-unknown", "error", f"{wrong.sum()} cells of {block.column!r} hold a code that the schema lacks",
             f"Codes are {', '.join(known)}. Correct the cells or add the code to the schema, {_SKIP}",
-            [Cell(int(r), block.column, str(v)) for r, v in cells[wrong].items()],
+            [Cell(file_row(frame, i), block.column, str(cells.iloc[i])) for i in np.flatnonzero(wrong)],
         )  # fmt: skip
         values = values.where(~wrong, np.nan)
     empty = values.isna().to_numpy() & ~wrong
     if missing is not None and empty.any():
         report.add(
             "missing", "error", f"{empty.sum()} cells are empty", missing,
-            [Cell(int(r), block.column, "empty") for r in cells.index[empty]],
+            [Cell(file_row(frame, i), block.column, "empty") for i in np.flatnonzero(empty)],
         )  # fmt: skip
     return values
 
@@ -221,11 +223,11 @@ _UNKNOWN = object()
 
 def _cells(frame: pd.DataFrame, mask: NDArray[np.bool_], columns: Sequence[str]) -> list[Cell]:
     values = frame[list(columns)].to_numpy()
-    return [Cell(int(frame.index[i]), columns[j], f"{values[i, j]:g}") for i, j in zip(*np.nonzero(mask), strict=True)]
+    return [Cell(file_row(frame, i), columns[j], f"{values[i, j]:g}") for i, j in zip(*np.nonzero(mask), strict=True)]
 
 
 def _row_cells(frame: pd.DataFrame, rows: NDArray[np.bool_], column: str, values: NDArray[Any]) -> list[Cell]:
-    return [Cell(int(frame.index[i]), column, f"{values[i]:g}") for i in np.flatnonzero(rows)]
+    return [Cell(file_row(frame, i), column, f"{values[i]:g}") for i in np.flatnonzero(rows)]
 
 
 def _check_components(frame: pd.DataFrame, block: Amounts | Fractions, report: ImportReport) -> NDArray[np.float64]:
@@ -440,10 +442,11 @@ def _describe_components(frame: pd.DataFrame, block: Amounts | Fractions, report
     values = frame[list(block.columns)].to_numpy(dtype=np.float64)
     present = values > 0
     counts = present.sum(axis=0)
-    for j in np.flatnonzero(counts == 0):
+    if never := [name for name, count in zip(block.columns, counts, strict=True) if count == 0]:
         report.add(
-            "never-occurs", "warning", f"{block.columns[j]!r} of {block.name!r} never occurs",
-            "Kept: the model learns that it is absent", [Cell(None, block.columns[j], "0 in every row")],
+            "never-occurs", "warning",
+            f"{len(never)} of {len(counts)} components of {block.name!r} never occur: {', '.join(never)}",
+            "Kept: the model learns that they are absent", [Cell(None, name, "0 in every row") for name in never],
         )  # fmt: skip
     for i, j in combinations(range(len(block.columns)), 2):
         # Two columns that hold the same numbers wherever either holds one are most likely one column copied.
@@ -459,7 +462,7 @@ def _describe_components(frame: pd.DataFrame, block: Amounts | Fractions, report
                 f"column {a!r} equals column {b!r} in {100 * (1 - differ.mean()):.1f} % of the rows "
                 f"({differ.sum()} of {len(frame)} differ; {counts[i]} have {a} and {counts[j]} have {b})",
                 f"Almost surely copied in error; kept. Leave the wrong one out, e.g. with --drop-column {a}",
-                [Cell(int(frame.index[r]), a, f"{values[r, i]:g} ({b}: {values[r, j]:g})")
+                [Cell(file_row(frame, r), a, f"{values[r, i]:g} ({b}: {values[r, j]:g})")
                  for r in np.flatnonzero(differ)],
             )  # fmt: skip
 

@@ -29,7 +29,9 @@ def structural_problems(frame: pd.DataFrame, schema: RecipeSchema) -> pd.DataFra
     for block in schema.blocks:
         match block:
             case Category():
-                broken[f"{block.name}: unknown code"] = ~frame[block.column].isin(list(block.codes)).to_numpy()
+                broken[f"{block.name}: unknown code"] = ~frame[block.column].isin(list(block.codes)).to_numpy(
+                    dtype=bool
+                )
                 continue
             case Step():
                 broken |= _step_problems(frame, block)
@@ -54,7 +56,8 @@ def structural_problems(frame: pd.DataFrame, schema: RecipeSchema) -> pd.DataFra
 
 def is_valid(frame: pd.DataFrame, schema: RecipeSchema) -> NDArray[np.bool_]:
     """Whether each row breaks no rule of `structural_problems`, shape ``(rows,)``."""
-    return ~structural_problems(frame, schema).to_numpy().any(axis=1)
+    problems: NDArray[np.bool_] = structural_problems(frame, schema).to_numpy(dtype=bool)
+    return np.asarray(~problems.any(axis=1))
 
 
 def _step_problems(frame: pd.DataFrame, block: Step) -> dict[str, NDArray[np.bool_]]:

@@ -15,6 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
 import pandas as pd
 import tomli_w
 import torch
@@ -125,7 +126,8 @@ class RunFolder:
     def load_history(self) -> pd.DataFrame:
         """Training history as it was recorded."""
         self._read("history.csv")
-        return pd.read_csv(self.path / "history.csv", float_precision="round_trip")
+        frame = pd.read_csv(self.path / "history.csv", dtype=str).astype(float)
+        return frame.astype(dict.fromkeys(("step", "member", "best", "stopped"), np.int64))
 
     def load_state(self) -> TrainState | None:
         """Last checkpoint; None if training had not come to its first."""
@@ -150,15 +152,17 @@ class RunFolder:
 
     def _experiments(self, schema: RecipeSchema) -> RecipeTable:
         path = self.path / "experiments.csv"
-        codes = {block.column: {str(c): c for c in block.codes} for block in schema.blocks if isinstance(block, Category)}
+        codes = {
+            block.column: {str(c): c for c in block.codes} for block in schema.blocks if isinstance(block, Category)
+        }
         self._read("experiments.csv")
-        frame = pd.read_csv(
-            path, float_precision="round_trip", index_col=_ROW, low_memory=False, dtype=dict.fromkeys(codes, str)
-        )
+        frame = pd.read_csv(path, dtype=str).set_index(_ROW)
+        frame.index = frame.index.astype(np.int64)
         header = tuple(str(c) for c in frame.columns)
         frame = frame[list(schema.columns)].copy()
         for name, known in codes.items():
             frame[name] = frame[name].map(known).astype(object)
+        # From text by Python's own parser: every number comes back as the very float that was written.
         frame = frame.astype({c: float for c in schema.columns if c not in codes})
         report = ImportReport(str(path), rows_read=len(frame), rows_kept=len(frame))
         return RecipeTable(schema, frame, header, report)

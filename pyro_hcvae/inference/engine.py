@@ -113,8 +113,8 @@ class Trainer:
         self.model, self.data, self.config = model, data, config
         self.device = next(model.parameters()).device
         self.packed = data.packed.to(self.device)
-        self.latents = sites.latents(model.schema)
-        self.dims = [layer.size for layer in model.latents]
+        self.latents = tuple(model.latent_dims)
+        self.dims = list(model.latent_dims.values())
         self.flat = FlatParameters(model)
         self._scratch = torch.empty_like(self.flat.values)
         self._streams = [_RecipeStream(data, config, seed) for seed in config.seeds]
@@ -209,7 +209,7 @@ class Trainer:
         }
 
     def _terms(self, elbo: ScaledELBO, batch: RecipeBatch, noise: Tensor) -> ElboTerms:
-        given = dict(zip(self.latents, noise.split(self.dims, dim=-1), strict=True))
+        given = dict(zip(self.latents, torch.split(noise, self.dims, dim=-1), strict=True))
         return elbo.terms(self.model.model, GivenNoise(given)(self.model.guide), batch)
 
     def _update(self, step: int, grads: Tensor) -> None:

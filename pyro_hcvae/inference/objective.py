@@ -19,11 +19,11 @@ from typing import Any
 
 import torch
 from pyro import poutine
-from torch.distributions import kl_divergence
 from pyro.distributions.util import scale_and_mask
 from pyro.infer import ELBO
 from pyro.poutine.scale_messenger import ScaleMessenger
 from torch import Tensor
+from torch.distributions import kl_divergence
 
 Weight = float | Tensor
 
@@ -62,7 +62,9 @@ class SiteScale(ScaleMessenger):  # type: ignore[misc]
     ) -> Any:
         result = super().__exit__(kind, value, traceback)
         if kind is None and (missed := set(self.weights) - self._met):
-            raise ValueError(f"no sample site is called {', '.join(sorted(map(repr, missed)))}; its weight had no effect")
+            raise ValueError(
+                f"no sample site is called {', '.join(sorted(map(repr, missed)))}; its weight had no effect"
+            )
         return result
 
     def _process_message(self, msg: Any) -> None:

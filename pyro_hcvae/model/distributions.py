@@ -84,7 +84,7 @@ class SubsetBernoulli(TorchDistribution):  # type: ignore[misc]
         self.largest = smallest + size_logits.shape[-1] - 1
         if self.largest > logits.shape[-1]:
             raise ValueError(f"subsets of size {self.largest} need as many components, got {logits.shape[-1]}")
-        batch = torch.broadcast_shapes(size_logits.shape[:-1], logits.shape[:-1])
+        batch = _broadcast(size_logits.shape[:-1], logits.shape[:-1])
         super().__init__(batch, logits.shape[-1:], validate_args=validate_args)
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> SubsetBernoulli:
@@ -152,7 +152,7 @@ class SubsetBernoulli(TorchDistribution):  # type: ignore[misc]
 
     def _given(self, value: Tensor, known: Tensor) -> tuple[SubsetBernoulli, Tensor, Tensor]:
         present = (value > 0.5) & known
-        shape = torch.broadcast_shapes(self.batch_shape, value.shape[:-1])
+        shape = _broadcast(self.batch_shape, value.shape[:-1])
         free = torch.where(known, _NEVER, self.logits)
         rest = SubsetBernoulli(self.size_logits, free, smallest=self.smallest, validate_args=False).expand(shape)
         taken = present.sum(dim=-1)
@@ -178,3 +178,7 @@ class SubsetBernoulli(TorchDistribution):  # type: ignore[misc]
 def _gumbel_argmax(log_weights: Tensor) -> Tensor:
     noise = torch.empty_like(log_weights).exponential_()
     return (log_weights - noise.clamp(min=1e-30).log()).argmax(dim=-1)
+
+
+def _broadcast(*shapes: Size) -> Size:
+    return Size(torch.broadcast_shapes(*shapes))  # type: ignore[no-untyped-call]

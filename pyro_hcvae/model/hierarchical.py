@@ -16,7 +16,7 @@ walks in the same order and describes each posterior relative to the learned pri
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import pyro
 import torch
@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from pyro_hcvae.data import sites
 from pyro_hcvae.data.batch import RecipeBatch
-from pyro_hcvae.data.schema import Amounts, Category, Fractions, RecipeSchema, Step
+from pyro_hcvae.data.schema import Amounts, Category, Fractions, RecipeSchema, Stage, Step
 from pyro_hcvae.model.config import ModelConfig
 from pyro_hcvae.model.likelihoods import BlockLikelihood, likelihood
 from pyro_hcvae.model.networks import MLP, reset_members, soft_clamp
@@ -112,6 +112,26 @@ class Encoder(nn.Module):
         return context, known_blocks.amax(dim=-1, keepdim=True)
 
 
+class StageNetworks(nn.Module):
+    """What belongs to one stage: its latent, a decoder of all latents so far, and the likelihoods of its blocks.
+
+    Attributes:
+        site: Name of the latent's site.
+    """
+
+    def __init__(self, stage: Stage, members: int, above: int, size: int, config: ModelConfig) -> None:
+        super().__init__()
+        self.site = sites.latent(stage)
+        self.latent = Latent(members, above, config.hidden[-1], size, config.hidden)
+        self.decoder = MLP(members, above + size, config.hidden)
+        self._blocks = nn.ModuleList(likelihood(block, members, config.hidden[-1], config) for block in stage.blocks)
+
+    @property
+    def blocks(self) -> Iterator[BlockLikelihood]:
+        """Likelihoods of the blocks in schema order."""
+        return (block for block in self._blocks if isinstance(block, BlockLikelihood))
+
+
 class HierarchicalCVAE(nn.Module):
     """Hierarchical conditional VAE over the stages of a schema, for ``M`` independent members at once.
 
@@ -128,18 +148,24 @@ class HierarchicalCVAE(nn.Module):
         super().__init__()
         self.schema, self.config = schema, config or ModelConfig()
         self.members, self.conditions = len(seeds), conditions
-        hidden, above = self.config.hidden, 2 * conditions
-        self.encoder = Encoder(schema, self.members, conditions, hidden)
-        self.latents, self.decoders, self.likelihoods = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
+        above = 2 * conditions
+        self.encoder = Encoder(schema, self.members, conditions, self.config.hidden)
+        self._stages = nn.ModuleList()
         for position, stage in enumerate(schema.stages):
-            size = self.config.latent_dim(position)
-            self.latents.append(Latent(self.members, above, hidden[-1], size, hidden))
-            above += size
-            self.decoders.append(MLP(self.members, above, hidden))
-            self.likelihoods.append(
-                nn.ModuleList(likelihood(block, self.members, hidden[-1], self.config) for block in stage.blocks)
-            )
+            part = StageNetworks(stage, self.members, above, self.config.latent_dim(position), self.config)
+            above += part.latent.size
+            self._stages.append(part)
         reset_members(self, seeds)
+
+    @property
+    def stages(self) -> Iterator[StageNetworks]:
+        """Networks of each stage, top first."""
+        return (part for part in self._stages if isinstance(part, StageNetworks))
+
+    @property
+    def latent_dims(self) -> dict[str, int]:
+        """Size of each latent, by site, top first."""
+        return {part.site: part.latent.size for part in self.stages}
 
     def model(self, batch: RecipeBatch) -> dict[str, Tensor]:
         """``p(z, x | c)``. Sites missing from ``batch.values`` are sampled.
@@ -154,14 +180,11 @@ class HierarchicalCVAE(nn.Module):
         values: dict[str, Tensor] = {}
         above = batch.condition_inputs
         with pyro.plate("members", members, dim=-2), pyro.plate("rows", rows, dim=-1):
-            for stage, layer, decoder, blocks in zip(
-                self.schema.stages, self.latents, self.decoders, self.likelihoods, strict=True
-            ):
-                name = sites.latent(stage)
-                values[name] = pyro.sample(name, layer.prior(above))
-                above = torch.cat([above, values[name]], dim=-1)
-                hidden = decoder(above)
-                for block in blocks:
+            for part in self.stages:
+                values[part.site] = pyro.sample(part.site, part.latent.prior(above))
+                above = torch.cat([above, values[part.site]], dim=-1)
+                hidden = part.decoder(above)
+                for block in part.blocks:
                     values |= _sample_block(block, hidden, batch)
         return values
 
@@ -179,10 +202,10 @@ class HierarchicalCVAE(nn.Module):
         above = batch.condition_inputs
         context, anything_known = self.encoder(batch)
         with pyro.plate("members", members, dim=-2), pyro.plate("rows", rows, dim=-1):
-            for stage, layer in zip(self.schema.stages, self.latents, strict=True):
-                name = sites.latent(stage)
-                values[name] = pyro.sample(name, layer.posterior(above, context, anything_known))
-                above = torch.cat([above, values[name]], dim=-1)
+            for part in self.stages:
+                posterior = part.latent.posterior(above, context, anything_known)
+                values[part.site] = pyro.sample(part.site, posterior)
+                above = torch.cat([above, values[part.site]], dim=-1)
         return values
 
 

@@ -22,8 +22,8 @@ from pyro_hcvae.posterior.predictive import drawing_scope
 class Complete(poutine.messenger.Messenger):  # type: ignore[misc]
     """Draw what is open at each site and keep what is known, collecting the probability of the known part.
 
-    Runs over a model that generates. At a site with known parts it draws the rest from its conditional distribution given them, and
-    adds the log probability of the known part to `log_weight`: presences by summing the open components out exactly,
+    Runs over a model that generates. At a site with known parts it draws the rest from its conditional distribution given them,
+    and adds the log probability of the known part to `log_weight`: presences by summing the open components out exactly,
     codes and states by restriction to the possible ones, numbers cell by cell.
 
     Args:
@@ -110,9 +110,7 @@ def complete_recipe(
     guide_batch = _whole_blocks(model, many)
     with drawing_scope(seed, many.conditions.device):
         guide_trace = poutine.trace(model.guide).get_trace(guide_batch)
-        handler = Complete(
-            many, {k: v.expand(members, each, -1) for k, v in possible.items()}
-        )
+        handler = Complete(many, {k: v.expand(members, each, -1) for k, v in possible.items()})
         with handler:
             trace = poutine.trace(poutine.replay(model.model, trace=guide_trace)).get_trace(many.conditions_only())
         log_weight = handler.log_weight.clone()

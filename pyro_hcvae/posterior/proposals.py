@@ -168,18 +168,20 @@ def _intervals(
     tail = (1 - _LEVEL) / 2
     for row in range(len(recipes)):
         parts: list[str] = []
-        mine = numbers[row]
+        mine, recipe = numbers[row], dict(recipes.iloc[row])
         for block in schema.blocks:
             structure = next(iter(sites.of_block(block)))
             draws = free[structure][:, :, row]
             if isinstance(block, Amounts | Fractions):
                 probability = dict(zip(block.columns, draws.mean(dim=(0, 1)).tolist(), strict=True))
-                shown = [c for c in block.columns if recipes.at[row, c] > 0]
+                shown = [c for c in block.columns if recipe[c] > 0]
                 parts += [f"{c} {probability[c]:.2f}" for c in shown]
             elif isinstance(block, Category):
-                code = recipes.at[row, block.column]
+                code = recipe[block.column]
                 share = (draws == block.codes.index(code)).float().mean().item()
-                records.append({"rank": row + 1, "column": block.column, "value": code, "unit": "", "probability": share})
+                records.append(
+                    {"rank": row + 1, "column": block.column, "value": code, "unit": "", "probability": share}
+                )
                 parts.append(f"{block.column}={code} {share:.2f}")
                 continue
             else:
@@ -194,7 +196,7 @@ def _intervals(
                     {
                         "rank": row + 1,
                         "column": column,
-                        "value": recipes.at[row, column],
+                        "value": recipe[column],
                         "unit": units[column],
                         "probability": probability[column],
                         "low": low,
