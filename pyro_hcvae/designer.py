@@ -97,11 +97,11 @@ class RecipeDesigner:
         self.codec = RecipeCodec.fit(table.schema, table.frame, 1.0 / np.bincount(recipes)[recipes])
         if len(np.unique(groups_of(table, self.config.train.validation_group))) < 2:
             raise InputError(f"{table.report.source}: at least two different recipes are needed to learn anything")
-        chosen = _device(device)
+        trainer = self._trainer(None, device)
         folder = None if out is None else RunFolder(out)
         if folder is not None:
             folder.begin(table, self.codec, self.config)
-        return self._train(folder, None, on_interval, chosen)
+        return self._train(trainer, folder, on_interval)
 
     @classmethod
     def resume(
@@ -117,21 +117,20 @@ class RecipeDesigner:
         if folder.finished:
             return cls.load(run)
         designer = cls._from_folder(folder)
-        return designer._train(folder, folder.load_state(), on_interval, _device(device))
+        return designer._train(designer._trainer(folder.load_state(), device), folder, on_interval)
 
-    def _train(
-        self, folder: RunFolder | None, state: TrainState | None, on_interval: OnInterval, device: torch.device
-    ) -> Self:
+    def _trainer(self, state: TrainState | None, device: str) -> Trainer:
         config = self.config.train
-        self.network = self._new_network().to(device)
+        self.network = self._new_network().to(_device(device))
         data = TrainingData(
             self.codec.encode(self.table.frame),
             self.codec.layout,
             self.table.recipe_ids(),
             groups_of(self.table, config.validation_group),
         )
-        trainer = Trainer(self.network, data, config, state)
+        return Trainer(self.network, data, config, state)
 
+    def _train(self, trainer: Trainer, folder: RunFolder | None, on_interval: OnInterval) -> Self:
         def after_interval(state: TrainState) -> None:
             if folder is not None:
                 folder.save_state(state)

@@ -95,7 +95,9 @@ def command(
                 designer = RecipeDesigner(data.schema, model=settings.model, train=settings.train)
                 designer.fit(data, out=run, on_interval=on_interval, device=device)
     except KeyboardInterrupt:
-        typer.echo(f"Stopped. Go on with: pyro-hcvae fit --resume {run}", err=True)
+        begun = (run / "config.toml").is_file()
+        hint = f"Go on with: pyro-hcvae fit --resume {run}" if begun else "Nothing was written."
+        typer.echo(f"Stopped. {hint}", err=True)
         raise typer.Exit(130) from None
     summary = _summary(designer, run)
     if json:

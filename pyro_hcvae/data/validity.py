@@ -42,7 +42,7 @@ def structural_problems(frame: pd.DataFrame, schema: RecipeSchema) -> pd.DataFra
         total = values.sum(axis=1)
         components |= count > 0
         broken[f"{block.name}: not finite"] = ~np.isfinite(values).all(axis=1)
-        broken[f"{block.name}: negative"] = (values < 0).any(axis=1)
+        broken[f"{block.name}: negative"] = np.asarray((values < 0).any(axis=1))
         broken[f"{block.name}: wrong number"] = ~np.isin(count, list(block.set_sizes))
         if isinstance(block, Fractions):
             off = np.abs(total / block.total - 1) > max(block.tolerance, _ROUNDING)

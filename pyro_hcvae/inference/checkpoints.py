@@ -127,7 +127,7 @@ class RunFolder:
         """Training history as it was recorded."""
         self._read("history.csv")
         frame = pd.read_csv(self.path / "history.csv", dtype=str).astype(float)
-        return frame.astype(dict.fromkeys(("step", "member", "best", "stopped"), np.int64))
+        return frame.astype(dict.fromkeys(("step", "member", "best", "waited"), np.int64))
 
     def load_state(self) -> TrainState | None:
         """Last checkpoint; None if training had not come to its first."""
@@ -145,6 +145,9 @@ class RunFolder:
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
         self._tensors("weights.safetensors", tensors, {"format": "pyro-hcvae 1"})
         (self.path / "checkpoint.safetensors").unlink(missing_ok=True)
+        for name in ("history.csv", "checkpoint.safetensors", "weights.safetensors"):
+            for stale in self.path.glob(f".{name}.*"):  # left by a process that was killed while it wrote
+                stale.unlink()
 
     def load_weights(self) -> dict[str, Tensor]:
         """Trained members, on the CPU wherever they were trained."""

@@ -16,6 +16,7 @@ from torch import Generator, Tensor, nn
 from pyro_hcvae.data import sites
 from pyro_hcvae.data.batch import Layout, RecipeBatch
 from pyro_hcvae.data.splits import hold_out
+from pyro_hcvae.errors import InputError
 from pyro_hcvae.inference import schedules
 from pyro_hcvae.inference.config import TrainConfig
 from pyro_hcvae.inference.objective import ElboTerms, GivenNoise, ScaledELBO
@@ -110,6 +111,8 @@ class Trainer:
     ) -> None:
         if model.members != config.members:
             raise ValueError(f"the model has {model.members} members, the settings {config.members}")
+        if config.gamma != "balanced" and len(config.gamma) != len(model.latent_dims):
+            raise InputError(f"gamma: {len(config.gamma)} factors for {len(model.latent_dims)} layers of the schema")
         self.model, self.data, self.config = model, data, config
         self.device = next(model.parameters()).device
         self.packed = data.packed.to(self.device)
@@ -263,7 +266,7 @@ class Trainer:
                     "member": member,
                     "validation_loss": loss[member].item(),
                     "best": int(better[member].item()),
-                    "stopped": int(not going[member].item()),
+                    "waited": int(state.waited[member].item()),
                     "beta": beta,
                     **{name: value[member].item() for name, value in means.items()},
                 }

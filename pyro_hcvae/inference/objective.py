@@ -123,7 +123,7 @@ class ScaledELBO(ELBO):  # type: ignore[misc]
 
     Args:
         weights: ``beta * gamma_l`` of each latent site. May be replaced between steps (``elbo.weights = ...``).
-        row_weights: Factor on everything in a row, model and guide, e.g. ``1 / B``; broadcasts to ``(M, B)``.
+        row_weights: Factor on everything in a row, model and guide, e.g. ``1 / B``; positive, broadcasts to ``(M, B)``.
         analytic_kl: Closed-form KL (as ``TraceMeanField_ELBO``), or its one-draw estimate (as ``Trace_ELBO``).
     """
 

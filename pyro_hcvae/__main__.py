@@ -1,0 +1,5 @@
+"""``python -m pyro_hcvae``: the command line."""
+
+from pyro_hcvae.cli.main import run
+
+run()

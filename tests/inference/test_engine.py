@@ -1,0 +1,165 @@
+"""The training loop: members, early stopping, resuming, and what it leaves alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyro
+import pytest
+import torch
+
+from pyro_hcvae.data.codec import RecipeCodec
+from pyro_hcvae.data.splits import hold_out
+from pyro_hcvae.inference.config import TrainConfig
+from pyro_hcvae.inference.engine import Trainer, TrainingData, TrainState
+from pyro_hcvae.model.config import ModelConfig
+from pyro_hcvae.model.hierarchical import HierarchicalCVAE
+from tests.laboratories import SMALL, tiny_table
+
+CONFIG = TrainConfig(members=3, steps=100, interval=20, batch_size=16, seed=4)
+
+
+def data() -> tuple[TrainingData, RecipeCodec]:
+    table = tiny_table()
+    codec = RecipeCodec.fit(table.schema, table.frame)
+    ids = table.recipe_ids()
+    return TrainingData(codec.encode(table.frame), codec.layout, ids, ids), codec
+
+
+def trainer(config: TrainConfig = CONFIG, state: TrainState | None = None, model: ModelConfig = SMALL) -> Trainer:
+    rows, codec = data()
+    network = HierarchicalCVAE(codec.schema, len(codec.feature_names), model, seeds=config.seeds)
+    return Trainer(network, rows, config, state)
+
+
+def copy(state: TrainState) -> TrainState:
+    tensors = {name: getattr(state, name).clone() for name in TrainState.TENSORS}
+    return TrainState(interval=state.interval, **tensors, history=[dict(r) for r in state.history])
+
+
+@pytest.mark.parametrize("gamma", ["balanced", (1.5, 1.0, 0.5)])
+def test_a_member_in_a_crowd_equals_the_same_member_alone(gamma) -> None:  # type: ignore[no-untyped-def]
+    crowd = trainer(CONFIG.model_copy(update={"gamma": gamma}))
+    crowd.train()
+    for member in range(3):
+        alone = trainer(CONFIG.model_copy(update={"gamma": gamma, "members": 1, "seed": 4 + member}))
+        alone.train()
+        difference = (alone.flat.values[0] - crowd.flat.values[member]).abs().max()
+        assert difference < 2e-5
+        moved = (alone.flat.values[0] - trainer().flat.values[member]).abs().max()
+        assert moved > 0.05  # training did something
+    seeds = crowd.flat.values
+    assert (seeds[0] - seeds[1]).abs().max() > 0.1
+
+
+def test_training_lowers_the_held_out_loss() -> None:
+    run = trainer(CONFIG.model_copy(update={"steps": 400}))
+    state = run.train()
+    losses = np.array([r["validation_loss"] for r in state.history]).reshape(-1, 3)
+    assert (state.best_loss.numpy() < losses[0] - 1).all()
+    assert np.allclose(state.best_loss.numpy(), losses.min(axis=0))
+
+
+def test_best_weights_are_the_ones_that_stay() -> None:
+    run = trainer()
+    seen: dict[tuple[int, int], torch.Tensor] = {}
+
+    def remember(state: TrainState) -> None:
+        for member in range(3):
+            seen[state.interval, member] = state.values[member].clone()
+
+    state = run.train(remember)
+    losses = np.array([r["validation_loss"] for r in state.history]).reshape(-1, 3)
+    for member in range(3):
+        best = int(losses[:, member].argmin()) + 1
+        assert torch.equal(run.flat.values[member], seen[best, member])
+
+
+def test_members_stop_on_their_own_and_keep_their_best() -> None:
+    config = CONFIG.model_copy(
+        update={"steps": 2000, "patience": 3, "beta_warmup": 0.01, "learning_rate": 0.02, "interval": 10}
+    )
+    run = trainer(config)
+    state = run.train()
+    assert state.interval < run.intervals
+    assert bool(run.stopped.all())
+    stops = [next(r["step"] for r in state.history if r["member"] == m and r["waited"] >= 3) for m in range(3)]
+    assert len(set(stops)) > 1
+    for member in range(3):
+        after = [r for r in state.history if r["member"] == member and r["step"] > stops[member]]
+        assert not any(r["best"] for r in after)
+
+
+def test_patience_counts_from_the_end_of_the_warm_up() -> None:
+    config = CONFIG.model_copy(update={"beta_warmup": 1.0, "learning_rate": 1e-9, "patience": 1})
+    run = trainer(config)
+    run.train()
+    assert run.state.interval == run.intervals
+
+
+def test_validation_recipes_are_whole_and_differ_between_members() -> None:
+    table = tiny_table()
+    groups = table.recipe_ids()
+    held = []
+    for seed in (0, 1):
+        kept, out = hold_out(groups, 0.2, seed=seed)
+        assert not set(groups[kept]) & set(groups[out])
+        assert len(set(groups[out])) == round(0.2 * len(set(groups)))
+        held.append(set(groups[out]))
+    assert held[0] != held[1]
+
+
+@pytest.mark.parametrize("stop_after", [1, 2, 4])
+def test_resuming_from_any_interval_ends_in_the_same_bits(stop_after: int) -> None:
+    whole = trainer()
+    final = whole.train()
+    partial = trainer()
+    kept: list[TrainState] = []
+    partial.train(lambda state: kept.append(copy(state)))
+    resumed = trainer(state=copy(kept[stop_after - 1]))
+    end = resumed.train()
+    assert torch.equal(resumed.flat.values, whole.flat.values)
+    assert end.history == final.history
+
+
+def test_steps_need_not_be_a_multiple_of_the_interval() -> None:
+    run = trainer(CONFIG.model_copy(update={"steps": 50}))
+    state = run.train()
+    assert [r["step"] for r in state.history][::3] == [20, 40, 50]
+
+
+def test_small_tables_fill_their_minibatches_by_going_round() -> None:
+    run = trainer(CONFIG.model_copy(update={"batch_size": 100, "steps": 20}))
+    assert np.isfinite(run.train().best_loss.numpy()).all()
+
+
+def test_nothing_global_is_touched() -> None:
+    torch.manual_seed(11)
+    before = (torch.random.get_rng_state(), torch.get_num_threads(), torch.get_default_dtype())
+    numpy_before = np.random.get_state()[1].copy()  # noqa: NPY002
+    validation = torch.distributions.Distribution._validate_args
+    trainer(CONFIG.model_copy(update={"steps": 20})).train()
+    assert torch.equal(torch.random.get_rng_state(), before[0])
+    assert (torch.get_num_threads(), torch.get_default_dtype()) == before[1:]
+    assert (np.random.get_state()[1] == numpy_before).all()  # noqa: NPY002
+    assert torch.distributions.Distribution._validate_args == validation
+    assert not pyro.get_param_store().keys()
+
+
+def test_history_records_the_schedule() -> None:
+    run = trainer(CONFIG.model_copy(update={"beta_warmup": 0.5}))
+    history = run.train().history
+    assert [r["beta"] for r in history[::3]] == [0.4, 0.8, 1.0, 1.0, 1.0]
+    assert history[-1]["gamma z_metal"] == pytest.approx(1.0)
+    names = [name for name in history[0] if name.startswith("gamma ")]
+    assert sum(history[0][name] for name in names) == pytest.approx(3.0, rel=1e-5)
+
+
+def test_gamma_can_be_held_to_the_end() -> None:
+    run = trainer(CONFIG.model_copy(update={"gamma": (1.5, 1.0, 0.5), "gamma_release": False}))
+    history = run.train().history
+    assert [history[-1][f"gamma {name}"] for name in run.latents] == pytest.approx([1.5, 1.0, 0.5])
+
+
+def test_as_many_fixed_factors_as_layers_are_needed() -> None:
+    with pytest.raises(ValueError, match="3 layers"):
+        trainer(CONFIG.model_copy(update={"gamma": (1.0, 0.5)}))

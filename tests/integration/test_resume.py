@@ -1,0 +1,85 @@
+"""A real training process is killed at random times, and goes on to the same bits."""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.laboratories import TINY_TOML, tiny_frame
+
+CONFIG = """
+[model]
+latent_dims = [3]
+hidden = [16]
+mixture_components = 2
+
+[train]
+members = 2
+steps = 300
+interval = 10
+batch_size = 16
+"""
+
+
+def start(*arguments: object) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "pyro_hcvae", "fit", "--quiet", *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> tuple[object, ...]:
+    tiny_frame().to_csv(tmp_path / "table.csv", index=False)
+    (tmp_path / "schema.toml").write_text(TINY_TOML)
+    (tmp_path / "config.toml").write_text(CONFIG)
+    return (tmp_path / "table.csv", "--schema", tmp_path / "schema.toml", "--config", tmp_path / "config.toml", "--out")
+
+
+@pytest.mark.slow
+def test_kill_at_random_times_and_resume_to_the_same_bits(tmp_path: Path, files: tuple[object, ...]) -> None:
+    whole = start(*files, tmp_path / "whole")
+    out, err = whole.communicate(timeout=120)
+    assert whole.returncode == 0, err
+    rng = random.Random(7)
+    run, kills = tmp_path / "killed", 0
+    arguments: tuple[object, ...] = (*files, run)
+    for _ in range(25):
+        process = start(*arguments)
+        while process.poll() is None and not (run / "config.toml").exists():
+            time.sleep(0.01)
+        if kills < 4:
+            # A third of the kills come while the process still starts, the others while it trains.
+            deadline = time.monotonic() + rng.choice([0.05, 3.0, 4.0]) * rng.uniform(0.8, 1.2)
+            while process.poll() is None and time.monotonic() < deadline:
+                time.sleep(0.01)
+            if process.poll() is None:
+                process.send_signal(signal.SIGKILL)
+                kills += 1
+        out, err = process.communicate(timeout=120)
+        if (run / "weights.safetensors").exists():
+            break
+        assert process.returncode == -signal.SIGKILL, err
+        arguments = ("--resume", run)
+    assert kills >= 2
+    assert (run / "weights.safetensors").read_bytes() == (tmp_path / "whole" / "weights.safetensors").read_bytes()
+    assert (run / "history.csv").read_bytes() == (tmp_path / "whole" / "history.csv").read_bytes()
+    assert not list(run.glob(".*"))  # no half-written file is left once the run is finished
+
+
+@pytest.mark.slow
+def test_interrupt_says_how_to_go_on(tmp_path: Path, files: tuple[object, ...]) -> None:
+    run = tmp_path / "run"
+    process = start(*files, run)
+    while not (run / "checkpoint.safetensors").exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert f"fit --resume {run}" in err
+    assert "Traceback" not in err

@@ -1,0 +1,120 @@
+"""Completions: given cells are kept, open ones follow the model's own conditional distribution."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from pyro_hcvae.data.table import RecipeTable
+from pyro_hcvae.data.validity import structural_problems
+from pyro_hcvae.errors import InputError
+from pyro_hcvae.posterior.partial import Completion, complete_rows
+from pyro_hcvae.posterior.predictive import draw_recipes
+from tests.laboratories import tiny_codec, tiny_model, tiny_schema
+
+
+def partial(**cells: object) -> RecipeTable:
+    frame = pd.DataFrame([{"T": 600.0, "Yield": 50.0, **cells}])
+    return RecipeTable.from_frame(frame, tiny_schema(), source="partial.csv", purpose="partial")
+
+
+def complete(table: RecipeTable, n: int = 400, proposals: int = 4000, seed: int = 0) -> Completion:
+    model, _, codec = tiny_model(stir=0.12)
+    return next(complete_rows(model, codec, table, n, proposals=proposals, seed=seed))
+
+
+def prior_draws(count: int = 30_000) -> pd.DataFrame:
+    model, _, codec = tiny_model(stir=0.12)
+    frame = pd.DataFrame([{"T": 600.0, "Yield": 50.0}])
+    drawn = torch.cat([x for _, x in draw_recipes(model, codec.layout, codec.encode(frame), count, seed=9)])
+    return codec.decode(drawn)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"A": 0.0},
+        {"A": 0.0, "B": 0.0},
+        {"Method": "dry"},
+        {"Red T": 0.0},
+        {"Red H2": 0.0},
+        {"X": 0.0, "Method": "wet"},
+        {"A": 0.0, "B": 0.0, "C": 0.0, "Red T": 0.0},
+    ],
+)
+def test_completions_agree_with_rejection_from_the_prior(given: dict[str, object]) -> None:
+    """With only structures given, rejection sampling is exact: keep the prior draws that agree."""
+    kept = prior_draws()
+    for name, value in given.items():
+        kept = kept[kept[name] == value]
+    assert len(kept) > 300
+    # The guide of this model is not trained: many weighted draws make up for it.
+    done = complete(partial(**given), n=3000, proposals=100_000)
+    for name, value in given.items():
+        assert (done.frame[name] == value).all()
+    for column in "ABCXYZ":
+        expected, found = (kept[column] > 0).mean(), (done.frame[column] > 0).mean()
+        assert found == pytest.approx(expected, abs=0.07), column
+    assert (done.frame["Method"] == "wet").mean() == pytest.approx((kept["Method"] == "wet").mean(), abs=0.07)
+    assert (done.frame["Red T"] > 0).mean() == pytest.approx((kept["Red T"] > 0).mean(), abs=0.07)
+    assert done.effective > 200
+
+
+def test_a_given_amount_moves_what_is_open_as_rejection_says() -> None:
+    prior = prior_draws()
+    near = prior[(prior["A"] > 1.8) & (prior["A"] < 2.2)]
+    done = complete(partial(A=2.0), n=3000, proposals=60_000).frame
+    assert (done["A"] == 2.0).all()
+    assert (done["B"] > 0).mean() == pytest.approx((near["B"] > 0).mean(), abs=0.08)
+
+
+def test_a_whole_recipe_comes_back_as_it_is() -> None:
+    table = partial(A=2.0, B=0.0, C=0.5, X=0.3, Y=0.7, Z=0.0, Method="dry", **{"Red T": 500.0, "Red H2": 40.0})
+    done = complete(table, n=5)
+    for name in table.schema.recipe_columns:
+        assert (done.frame[name] == table.frame[name].iloc[0]).all()
+
+
+def test_nothing_given_is_a_draw_from_the_prior_with_equal_weights() -> None:
+    done = complete(partial(), n=100, proposals=500)
+    assert done.effective == pytest.approx(500, rel=1e-3)
+    assert len(done.frame) == 100
+
+
+def test_given_shares_are_kept_and_the_open_ones_take_up_the_rest() -> None:
+    done = complete(partial(X=0.4), n=200)
+    shares = done.frame[["X", "Y", "Z"]].to_numpy()
+    assert (shares[:, 0] == 0.4).all()
+    assert np.allclose(shares.sum(axis=1), 1.0)
+    problems = structural_problems(done.frame, tiny_schema())
+    assert not problems[[c for c in problems if c.startswith("supports")]].to_numpy().any()
+
+
+def test_shares_that_are_whole_leave_nothing_open() -> None:
+    done = complete(partial(X=0.4, Y=0.6), n=50)
+    assert (done.frame["Z"] == 0).all()
+
+
+def test_too_large_shares_are_refused() -> None:
+    with pytest.raises(InputError, match="row 0.*exceed"):
+        complete(partial(X=0.8, Y=0.7))
+
+
+def test_a_contradiction_names_the_row() -> None:
+    # Only one kind of component is left open, but two more metals than allowed are given.
+    with pytest.raises(InputError, match="row 0"):
+        complete(partial(A=1.0, B=1.0, C=1.0))
+
+
+def test_unknown_conditions_are_allowed() -> None:
+    frame = pd.DataFrame([{"A": 2.0}])
+    table = RecipeTable.from_frame(frame, tiny_schema(), purpose="partial")
+    done = complete(table, n=20)
+    assert (done.frame["A"] == 2.0).all()
+    assert done.frame["T"].isna().all()
+
+
+def test_the_codec_of_the_tests_knows_the_schema() -> None:
+    assert tiny_codec()[0].schema == tiny_schema()
