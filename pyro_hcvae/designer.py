@@ -171,7 +171,9 @@ class RecipeDesigner:
         try:
             designer.network.load_state_dict(folder.load_weights())
         except RuntimeError:
-            raise InputError(f"{run}: weights.safetensors does not fit config.toml and schema.toml of this version") from None
+            raise InputError(
+                f"{run}: weights.safetensors does not fit config.toml and schema.toml of this version"
+            ) from None
         designer.history = folder.load_history()
         return designer
 

@@ -1,9 +1,10 @@
 r"""Where the spread of each predicted number comes from: noise of the recipe, its latents, or the members.
 
-Around each recipe x (proposed here, or read from a file) the run predicts again: `z ~ q(z | x, c)`, then `x' ~ p(x' | z, c)` with the
-recipe's own structure (the same components, the same steps), by each member m. That is what `pyro_hcvae.posterior.predictive.explain`
-draws; here each latent draw is used R times instead of once, which is what it takes to tell the first two parts apart. With draws
-of shape (S latent, R repeats, M members, B recipes, ...) in the unit of the column, the law of total variance reads
+Around each recipe x (proposed here, or read from a file) the run predicts again: `z ~ q(z | x, c)`, then
+`x' ~ p(x' | z, c)` with the recipe's own structure (the same components, the same steps), by each member m. That is what
+`pyro_hcvae.posterior.predictive.explain` draws; here each draw of the latents is used R times instead of once, which is what it
+takes to tell the first two parts apart. With draws of shape (S latent, R repeats, M members, B recipes, ...) in the unit of
+the column, the law of total variance reads
 
     Var[x'] = E_m E_z|m Var[x' | z, m]        aleatoric: how recipes with the same latents differ
             + E_m Var_z|m E[x' | z, m]        latent:    what the recipe does not tell about its latents
@@ -169,16 +170,15 @@ def proposed_recipes(designer: RecipeDesigner, asked: Sequence[str], target: flo
 def show(frame: pd.DataFrame) -> None:
     """Print the parts as shares of the variance."""
     table = Table(box=SIMPLE, show_edge=False)
-    for title in ("recipe", "column", "value", "mean +- sd", "unit", "aleatoric", "latent", "epistemic"):
-        table.add_column(title, justify="left" if title in ("column", "unit") else "right")
+    for title in ("recipe", "column", "unit", "value", "mean", "sd", "aleatoric", "latent", "epistemic"):
+        table.add_column(title, justify="left" if title in ("column", "unit") else "right", no_wrap=True)
     for row in frame.to_dict("records"):
         shares = [row[name] / row["variance"] for name in ("aleatoric", "latent", "epistemic")]
         table.add_row(
             str(row["recipe"]),
             str(row["column"]),
-            f"{row['value']:g}",
-            f"{row['mean']:.3g} +- {row['sd']:.2g}",
             str(row["unit"]),
+            *(f"{row[name]:.3g}" for name in ("value", "mean", "sd")),
             *("-" if np.isnan(share) else f"{100 * share:.0f} %" for share in shares),
         )
     Console().print(table)

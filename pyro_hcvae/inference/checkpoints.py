@@ -12,6 +12,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
+from io import StringIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -103,14 +104,17 @@ class RunFolder:
             InputError: If a file is missing or damaged.
         """
         schema = RecipeSchema.from_toml(self._read("schema.toml"), source=str(self.path / "schema.toml"))
-        codec = RecipeCodec.from_json(schema, self._read("codec.json"))
+        with self._whole("codec.json"):
+            codec = RecipeCodec.from_json(schema, self._read("codec.json"))
         try:
             config = RunConfig.model_validate(tomllib.loads(self._read("config.toml")))
         except tomllib.TOMLDecodeError as error:
             raise InputError(f"{self.path / 'config.toml'}: not a TOML file: {error}") from None
         except ValidationError as error:
             raise InputError(f"{self.path / 'config.toml'}: {describe(error)}") from None
-        return self._experiments(schema), codec, config
+        with self._whole("experiments.csv"):
+            table = self._experiments(schema)
+        return table, codec, config
 
     def save_state(self, state: TrainState) -> None:
         """Write a checkpoint and the history up to it."""
@@ -125,9 +129,9 @@ class RunFolder:
 
     def load_history(self) -> pd.DataFrame:
         """Training history as it was recorded."""
-        self._read("history.csv")
-        frame = pd.read_csv(self.path / "history.csv", dtype=str).astype(float)
-        return frame.astype(dict.fromkeys(("step", "member", "best", "waited"), np.int64))
+        with self._whole("history.csv"):
+            frame = pd.read_csv(StringIO(self._read("history.csv")), dtype=str).astype(float)
+            return frame.astype(dict.fromkeys(("step", "member", "best", "waited"), np.int64))
 
     def load_state(self) -> TrainState | None:
         """Last checkpoint; None if training had not come to its first."""
@@ -154,12 +158,10 @@ class RunFolder:
         return self._load_tensors("weights.safetensors")[0]
 
     def _experiments(self, schema: RecipeSchema) -> RecipeTable:
-        path = self.path / "experiments.csv"
         codes = {
             block.column: {str(c): c for c in block.codes} for block in schema.blocks if isinstance(block, Category)
         }
-        self._read("experiments.csv")
-        frame = pd.read_csv(path, dtype=str).set_index(_ROW)
+        frame = pd.read_csv(StringIO(self._read("experiments.csv")), dtype=str).set_index(_ROW)
         frame.index = frame.index.astype(np.int64)
         header = tuple(str(c) for c in frame.columns)
         frame = frame[list(schema.columns)].copy()
@@ -167,8 +169,18 @@ class RunFolder:
             frame[name] = frame[name].map(known).astype(object)
         # From text by Python's own parser: every number comes back as the very float that was written.
         frame = frame.astype({c: float for c in schema.columns if c not in codes})
-        report = ImportReport(str(path), rows_read=len(frame), rows_kept=len(frame))
+        report = ImportReport(str(self.path / "experiments.csv"), rows_read=len(frame), rows_kept=len(frame))
         return RecipeTable(schema, frame, header, report)
+
+    @contextmanager
+    def _whole(self, name: str) -> Iterator[None]:
+        """Say which file is damaged, whatever the parser stumbled over."""
+        try:
+            yield
+        except InputError:
+            raise
+        except (ValueError, KeyError, TypeError, pd.errors.ParserError) as error:
+            raise InputError(f"{self.path / name} is damaged: {error}") from None
 
     def _read(self, name: str) -> str:
         try:

@@ -14,9 +14,7 @@ def test_beta(step: int, warmup: int, expected: float) -> None:
     assert beta(step, warmup) == pytest.approx(expected)
 
 
-@pytest.mark.parametrize(
-    ("step", "expected"), [(0, 0.1), (9, 1.0), (10, 1.0), (60, 0.505), (110, 0.01), (500, 0.01)]
-)
+@pytest.mark.parametrize(("step", "expected"), [(0, 0.1), (9, 1.0), (10, 1.0), (60, 0.505), (110, 0.01), (500, 0.01)])
 def test_learning_rate(step: int, expected: float) -> None:
     assert learning_rate(step, 110, 1.0, warmup_steps=10) == pytest.approx(expected)
 

@@ -33,7 +33,9 @@ def test_log_prob_sums_to_one_and_follows_its_definition(features: int, smallest
             assert torch.allclose(mass, fn.size_log_probs[..., k - smallest].exp())
             # Within a size, log probabilities differ as the sums of the log weights do.
             score = torch.stack([(subsets[i] * fn.logits).sum(-1) for i in members])
-            assert torch.allclose((log_prob[members] - score).std(0, correction=0), torch.zeros(2, 3).double(), atol=1e-9)
+            assert torch.allclose(
+                (log_prob[members] - score).std(0, correction=0), torch.zeros(2, 3).double(), atol=1e-9
+            )
         else:
             assert (mass == 0).all()
 

@@ -8,7 +8,9 @@ from pyro_hcvae.posterior.predictive import draw_recipes, explain
 from tests.laboratories import tiny_codec, tiny_model
 
 
-def draws(seed: int, rows: int = 7, each: int = 5, members: tuple[int, ...] = (0, 1, 2)) -> tuple[torch.Tensor, torch.Tensor]:
+def draws(
+    seed: int, rows: int = 7, each: int = 5, members: tuple[int, ...] = (0, 1, 2)
+) -> tuple[torch.Tensor, torch.Tensor]:
     model, _, codec = tiny_model(seeds=members, stir=0.3)
     _, packed = tiny_codec()
     parts = list(draw_recipes(model, codec.layout, packed[:rows], each, seed=seed))

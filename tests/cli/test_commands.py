@@ -1,0 +1,194 @@
+"""The commands on a real run: what they write, and that seeds and files keep their word."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pyro_hcvae import RecipeDesigner, RecipeSchema, RecipeTable
+from pyro_hcvae.data.validity import is_valid
+from tests.cli.conftest import Command
+
+
+def test_fit_leaves_a_whole_run_folder(laboratory: Path) -> None:
+    run = laboratory / "run"
+    expected = {
+        "config.toml", "schema.toml", "codec.json", "experiments.csv", "environment.json", "history.csv",
+        "import_report.txt", "weights.safetensors",
+    }  # fmt: skip
+    assert expected <= {p.name for p in run.iterdir()}
+    assert not (run / "checkpoint.safetensors").exists()
+    environment = json.loads((run / "environment.json").read_text())
+    assert {"torch", "pyro-ppl", "pyro-hcvae"} <= set(environment["versions"])
+    assert len(environment["data_sha256"]) == 64
+
+
+def test_a_reloaded_run_has_the_very_table_and_weights(laboratory: Path) -> None:
+    designer = RecipeDesigner.load(laboratory / "run")
+    table = RecipeTable.read(laboratory / "table.csv", RecipeSchema.load(laboratory / "schema.toml"))
+    pd.testing.assert_frame_equal(designer.table.frame, table.frame, check_exact=True, check_names=False)
+    assert designer.table.header == table.header
+
+
+def test_fit_can_be_repeated_to_the_same_bits(laboratory: Path, cli: Command, tmp_path: Path) -> None:
+    result = cli(
+        "fit", laboratory / "table.csv", "--schema", laboratory / "schema.toml", "--config", laboratory / "config.toml",
+        "--out", tmp_path / "again", "--json",
+    )  # fmt: skip
+    assert result.code == 0, result.err
+    assert json.loads(result.out)["recipes"] == 40
+    weights = [(folder / "weights.safetensors").read_bytes() for folder in (laboratory / "run", tmp_path / "again")]
+    assert weights[0] == weights[1]
+
+
+def test_fit_shows_progress_and_the_import_report(laboratory: Path, cli: Command, tmp_path: Path) -> None:
+    result = cli(
+        "fit", laboratory / "table.csv", "--schema", laboratory / "schema.toml", "--members", 1, "--steps", 60,
+        "--out", tmp_path / "run",
+    )  # fmt: skip
+    assert result.code == 0
+    assert "40 recipes" in result.err
+    assert "step 60 of 60" in result.err
+    assert f"Run folder: {tmp_path / 'run'}" in result.out
+
+
+def test_propose_writes_distinct_new_valid_recipes_on_the_grid(laboratory: Path, cli: Command, tmp_path: Path) -> None:
+    out = tmp_path / "recipes.csv"
+    result = cli("propose", laboratory / "run", "--set", "T=700", "--target", 80, "-n", 12, "--out", out)
+    assert result.code == 0, result.err
+    frame = pd.read_csv(out)
+    schema = RecipeSchema.load(laboratory / "schema.toml")
+    assert len(frame) == 12
+    own = pd.read_csv(laboratory / "table.csv")
+    assert list(frame.columns[: len(own.columns)]) == list(own.columns)
+    assert frame["Yield"].isna().all()
+    assert (frame["T"] == 700).all()
+    recipes = frame[list(schema.recipe_columns)]
+    assert not recipes.duplicated().any()
+    assert is_valid(recipes, schema).all()
+    known = own[list(schema.recipe_columns)].round(6).astype(str).agg("|".join, axis=1)
+    assert not recipes.round(6).astype(str).agg("|".join, axis=1).isin(known).any()
+    assert np.allclose(recipes[["A", "B", "C"]] * 2, (recipes[["A", "B", "C"]] * 2).round())
+    intervals = pd.read_csv(tmp_path / "recipes_intervals.csv")
+    assert set(intervals["rank"]) == set(range(1, 13))
+    assert intervals["probability"].between(0, 1).all()
+    spread = intervals.dropna(subset=["low"])
+    assert (spread["low"] <= spread["median"]).all()
+    assert (spread["median"] <= spread["high"]).all()
+    reach = frame["proposal: probability to reach the target"]
+    assert reach.between(0, 1).all()
+
+
+def test_proposals_can_be_appended_to_the_table_and_learned_from(
+    laboratory: Path, cli: Command, tmp_path: Path
+) -> None:
+    out = tmp_path / "recipes.csv"
+    assert cli("propose", laboratory / "run", "--target", 80, "-n", 4, "--out", out).code == 0
+    measured = pd.read_csv(out).assign(Yield=[71.0, 64.5, 80.2, 55.0])
+    both = pd.concat([pd.read_csv(laboratory / "table.csv"), measured])
+    both.to_csv(tmp_path / "both.csv", index=False)
+    result = cli("schema", "check", tmp_path / "both.csv", "--schema", laboratory / "schema.toml", "--json")
+    assert result.code == 0, result.err
+    assert json.loads(result.out)["facts"]["recipes"] == 44
+
+
+def test_propose_is_fixed_by_its_seed(laboratory: Path, cli: Command, tmp_path: Path) -> None:
+    texts = []
+    for i, seed in enumerate((3, 3, 4)):
+        out = tmp_path / f"{i}.csv"
+        assert cli("propose", laboratory / "run", "--target", 60, "-n", 5, "--seed", seed, "--out", out).code == 0
+        texts.append(out.read_text())
+    assert texts[0] == texts[1] != texts[2]
+
+
+def test_propose_speaks_json(laboratory: Path, cli: Command, tmp_path: Path) -> None:
+    result = cli("propose", laboratory / "run", "--target", 60, "-n", 3, "--out", tmp_path / "r.csv", "--json")
+    data = json.loads(result.out)
+    assert len(data["recipes"]) == 3
+    assert data["assumed"] == {"T": data["conditions"]["T"]}
+    assert data["drawn"] >= data["valid"] >= data["novel"] > 0
+
+
+def test_sample_writes_unfiltered_draws_in_the_tables_columns(laboratory: Path, cli: Command, tmp_path: Path) -> None:
+    table = pd.read_csv(laboratory / "table.csv")
+    table.head(6).to_csv(tmp_path / "conditions.csv", index=False)
+    outs = []
+    for name in ("a.csv", "b.csv"):
+        result = cli(
+            "sample", laboratory / "run", "--conditions", tmp_path / "conditions.csv", "--draws-per-row", 5, "--seed", 2,
+            "--out", tmp_path / name,
+        )  # fmt: skip
+        assert result.code == 0, result.err
+        outs.append(pd.read_csv(tmp_path / name))
+    pd.testing.assert_frame_equal(*outs)
+    draws = outs[0]
+    assert list(draws.columns) == list(table.columns)
+    assert len(draws) == 30
+    assert (draws["T"].to_numpy() == table["T"].head(6).repeat(5).to_numpy()).all()
+    assert (draws["Yield"].to_numpy() == table["Yield"].head(6).repeat(5).to_numpy()).all()
+    assert draws["A"].round(1).ne(draws["A"]).any()  # as drawn, not rounded
+
+
+def test_draws_after_a_reload_are_the_same_bits(laboratory: Path) -> None:
+    asked = RecipeDesigner.load(laboratory / "run").table.frame.head(20)
+    first, second = (pd.concat(RecipeDesigner.load(laboratory / "run").sample(asked, 7, seed=1)) for _ in range(2))
+    pd.testing.assert_frame_equal(first, second, check_exact=True)
+
+
+def test_complete_fills_open_cells_and_keeps_given_ones(laboratory: Path, cli: Command, tmp_path: Path) -> None:
+    partial = pd.DataFrame(
+        [
+            {"A": 4.2, "B": 0.0, "C": 0.0, "T": 650.0, "Yield": 60.0},
+            {"X": 1.0, "Y": 0.0, "Z": 0.0, "T": 700.0, "Yield": np.nan, "Method": "dry"},
+        ]
+    )
+    partial.to_csv(tmp_path / "partial.csv", index=False)
+    result = cli("complete", laboratory / "run", tmp_path / "partial.csv", "-n", 6, "--json")
+    assert result.code == 0, result.err
+    rows = json.loads(result.out)["rows"]
+    assert [r["row"] for r in rows] == [2, 3]
+    assert all(1 <= r["effective_sample_size"] <= 2000 for r in rows)
+    done = pd.read_csv(tmp_path / "partial_completed.csv")
+    assert len(done) == 12
+    assert (done["A"].head(6) == 4.2).all()
+    assert (done["X"].tail(6) == 1.0).all()
+    assert (done["Method"].tail(6) == "dry").all()
+    schema = RecipeSchema.load(laboratory / "schema.toml")
+    assert is_valid(done, schema).mean() > 0.8
+    assert (done["proposal: completes row"].head(6) == 2).all()
+
+
+def test_schema_show_and_init(cli: Command, laboratory: Path, tmp_path: Path) -> None:
+    assert "contact time" in cli("schema", "show", "drm").out
+    toml = cli("schema", "show", laboratory / "schema.toml", "--toml").out
+    assert RecipeSchema.from_toml(toml) == RecipeSchema.load(laboratory / "schema.toml")
+    out = tmp_path / "draft.toml"
+    assert cli("schema", "init", laboratory / "table.csv", "--out", out).code == 0
+    assert RecipeSchema.load(out).performance.name == "Yield"
+    assert cli("schema", "init", laboratory / "table.csv", "--out", out).code == 2
+
+
+def test_evaluate_reports_every_fold(laboratory: Path, cli: Command, tmp_path: Path) -> None:
+    result = cli(
+        "evaluate", laboratory / "table.csv", "--schema", laboratory / "schema.toml", "--config",
+        laboratory / "config.toml", "--folds", 2, "--steps", 40, "--out", tmp_path / "scores.csv", "--json",
+    )  # fmt: skip
+    assert result.code == 0, result.err
+    data = json.loads(result.out)
+    stages = [f"log p {s} [nats]" for s in ("metal", "support", "treatment")]
+    total = sum(data["summary"][s]["mean"] for s in stages)
+    assert data["summary"]["log p recipe [nats]"]["mean"] == pytest.approx(total, abs=1e-4)
+    assert 0 <= data["summary"]["valid draws"]["mean"] <= 1
+    assert len(pd.read_csv(tmp_path / "scores.csv")) == 2
+
+
+def test_help_and_version(cli: Command) -> None:
+    for command in ("demo", "fit", "sample", "propose", "complete", "evaluate"):
+        result = cli(command, "--help")
+        assert result.code == 0
+        assert "Examples" in result.out
+    assert "pyro-hcvae 0" in cli("--version").out

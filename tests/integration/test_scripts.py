@@ -1,0 +1,143 @@
+"""Each script runs on tiny settings, and what it writes is what it says."""
+
+from __future__ import annotations
+
+import runpy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyro
+import pytest
+import torch
+
+from pyro_hcvae import RecipeDesigner, RecipeTable, TrainConfig
+from tests.laboratories import SMALL, TINY_TOML, tiny_frame, tiny_schema, tiny_table
+
+SCRIPTS = Path(__file__).parents[2] / "scripts"
+TRAIN = TrainConfig(members=2, steps=30, interval=10, batch_size=16)
+
+
+def script(name: str) -> dict[str, Any]:
+    return runpy.run_path(str(SCRIPTS / f"{name}.py"))
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "tiny"
+    RecipeDesigner(tiny_schema(), model=SMALL, train=TRAIN).fit(tiny_table(), out=out)
+    return out
+
+
+def test_train_svi_leaves_the_global_store_alone_and_writes_a_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiny_frame().to_csv(tmp_path / "table.csv", index=False)
+    (tmp_path / "tiny.toml").write_text(TINY_TOML)
+    mine = pyro.param("mine", torch.tensor(1.0))
+    try:
+        arguments = ["--table", str(tmp_path / "table.csv"), "--schema", str(tmp_path / "tiny.toml")]
+        settings = ["--steps", "40", "--every", "20", "--hidden", "16", "--batch-size", "16", "--learning-rate", "0.01"]
+        script("train_svi")["main"]([*arguments, *settings, "--out", str(tmp_path / "run")])
+        assert list(pyro.get_param_store().keys()) == ["mine"]
+        assert pyro.param("mine") is mine
+    finally:
+        pyro.clear_param_store()
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("step")]
+    assert len(lines) == 2
+    assert all(f"z_{stage} " in line for line in lines for stage in ("metal", "support", "treatment"))
+
+    designer = RecipeDesigner.load(tmp_path / "run")
+    assert list(designer.history.columns) == [
+        "step", "member", "validation_loss", "best", "waited", "beta", "rate z_metal", "rate z_support", "rate z_treatment",
+    ]  # fmt: skip
+    first, last = designer.history.groupby("step")["validation_loss"].mean()
+    assert last < first
+    assert len(designer.propose({"T": 600}, 60, 2).frame) == 2
+
+
+@pytest.mark.parametrize("optimizer", ["clipped", "adam"])
+def test_train_svi_makes_a_table_of_its_own(optimizer: str, capsys: pytest.CaptureFixture[str]) -> None:
+    sizes = ["--recipes", "24", "--steps", "3", "--hidden", "8", "--batch-size", "8", "--every", "3"]
+    script("train_svi")["main"]([*sizes, "--optimizer", optimizer])
+    assert "SIMULATED" in capsys.readouterr().out
+    assert not pyro.get_param_store().keys()
+
+
+def test_sample_recipes_for_a_setting_and_for_a_table(run: Path, tmp_path: Path) -> None:
+    main = script("sample_recipes")["main"]
+    main([str(run), "--set", "T=600", "--target", "70", "--draws", "10", "--out", str(tmp_path / "one.csv")])
+    one = pd.read_csv(tmp_path / "one.csv")
+    assert list(one.columns) == list(tiny_frame().columns)
+    assert len(one) == 10
+    assert (one["T"] == 600).all()
+    assert (one["Yield"] == 70).all()
+
+    tiny_frame(recipes=2).to_csv(tmp_path / "conditions.csv", index=False)
+    conditions = ["--conditions", str(tmp_path / "conditions.csv"), "--draws", "3"]
+    for name in ("a.csv", "b.csv"):
+        main([str(run), *conditions, "--seed", "4", "--out", str(tmp_path / name)])
+    assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
+    assert len(pd.read_csv(tmp_path / "a.csv")) == 3 * 6
+
+
+@pytest.mark.parametrize("name", ["sample_recipes", "analyse_uncertainty"])
+def test_scripts_explain_wrong_input(name: str, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main = script(name)["main"]
+    for arguments in (["--out", "x.csv"], ["--set", "Temp=600", "--target", "70", "--out", "x.csv"]):
+        with pytest.raises(SystemExit) as stopped:
+            main([str(run), *arguments])
+        assert stopped.value.code == 2
+    assert "unknown condition 'Temp'" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main([str(tmp_path / "none"), "--target", "70", "--out", "x.csv"])
+    assert "no such run folder" in capsys.readouterr().err
+
+
+def test_law_of_total_variance_on_numbers_with_known_parts() -> None:
+    """x = member effect + latent effect + noise, with standard deviations 2, 1 and 3."""
+    rng = np.random.default_rng(0)
+    members, latents = 4000, 6
+    effect = rng.normal(0, 2, (1, 1, members)) + rng.normal(0, 1, (latents, 1, members))
+    draws = effect + rng.normal(0, 3, (latents, 4, members))
+    split = script("analyse_uncertainty")["split_variance"]
+    parts = split(draws)
+    assert parts["aleatoric"] == pytest.approx(9, rel=0.05)
+    assert parts["latent"] == pytest.approx(1, rel=0.2)
+    assert parts["epistemic"] == pytest.approx(4, rel=0.1)
+    assert parts["variance"] == pytest.approx(parts["aleatoric"] + parts["latent"] + parts["epistemic"])
+
+    alone = split(draws[:, :, :1])
+    assert np.isnan(alone["epistemic"])
+    assert np.isfinite(alone["variance"])
+
+
+def test_analyse_uncertainty_of_proposals(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--set", "T=600", "--target", "70", "-n", "2", "--draws", "5", "--repeats", "2"]
+    script("analyse_uncertainty")["main"]([str(run), *arguments, "--out", str(tmp_path / "parts.csv")])
+    assert "epistemic" in capsys.readouterr().out
+    parts = pd.read_csv(tmp_path / "parts.csv")
+    assert list(dict.fromkeys(parts["recipe"])) == [1, 2]
+    assert np.allclose(parts[["aleatoric", "latent", "epistemic"]].sum(axis=1), parts["variance"])
+    assert np.allclose(parts["sd"] ** 2, parts["variance"])
+    assert (parts["value"] > 0).all()
+
+
+def test_analyse_uncertainty_of_a_file(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main = script("analyse_uncertainty")["main"]
+    rows = tiny_frame(recipes=3, rows_per_recipe=1)
+    rows.drop(columns="Yield").to_csv(tmp_path / "whole.csv", index=False)
+    small = ["--draws", "3", "--repeats", "2"]
+    main(
+        [str(run), "--recipes", str(tmp_path / "whole.csv"), "--target", "70", *small, "--out", str(tmp_path / "p.csv")]
+    )
+    parts = pd.read_csv(tmp_path / "p.csv").set_index(["recipe", "column"])
+    table = RecipeTable.from_frame(rows.set_axis(range(2, 5)), tiny_schema())
+    for (row, column), value in parts["value"].items():  # type: ignore[misc]
+        assert value == pytest.approx(table.frame.loc[row, column])
+
+    rows.assign(A=np.nan).to_csv(tmp_path / "open.csv", index=False)
+    with pytest.raises(SystemExit):
+        main([str(run), "--recipes", str(tmp_path / "open.csv"), *small])
+    assert "row 2 leaves 'metals' open" in capsys.readouterr().err
