@@ -23,7 +23,7 @@ from pyro_hcvae.data.schema import (
     StepColumn,
 )
 
-QUICK = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+QUICK = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 """For tests of the data package: a loaded machine is no failure."""
 _LETTERS = st.characters(codec="utf-8", exclude_categories=("C", "Z"))
 NAMES = st.one_of(

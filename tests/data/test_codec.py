@@ -153,6 +153,35 @@ def test_known_shares_beside_an_unknown_one_are_not_changed():
     assert found["C"] == 0.0
 
 
+def test_no_ratio_is_known_beside_an_unknown_share():
+    schema = schema_of(Fractions(name="support", columns=("A", "B", "C")))
+    frame = table(A=[0.2, 0.2], B=[0.3, 0.3], C=[0.5, 0.5])
+    codec = RecipeCodec.fit(schema, frame)
+    frame.loc[0, "C"] = np.nan  # the others might be parts of anything
+    packed = codec.encode(frame)
+    assert np.isnan(site(codec, packed, "support.ratio")).tolist() == [[True, True, True], [True, False, False]]
+    np.testing.assert_array_equal(site(codec, packed, "support.presence"), [[1, 1, np.nan], [1, 1, 1]])
+
+
+def test_states_that_cannot_be_told():
+    columns = (
+        {"name": "T"},
+        {"name": "H2", "transform": "log", "zero_means": "inert"},
+        {"name": "w", "zero_means": "dry"},
+    )
+    schema = schema_of(Step(name="red", optional=True, columns=columns))
+    frame = table(T=[700.0, 600.0, 0.0], H2=[0.0, 5.0, 0.0], w=[1.0, 0.0, 0.0])
+    codec = RecipeCodec.fit(schema, frame)
+    assert not np.isnan(site(codec, codec.encode(frame), "red.state")).any()
+    frame.loc[0, "w"] = np.nan  # the step was done, but how?
+    frame.loc[1, "T"] = np.nan  # was it done?
+    packed = codec.encode(frame)
+    assert np.isnan(site(codec, packed, "red.state")).ravel().tolist() == [True, True, False]
+    known = ~np.isnan(site(codec, packed, "red.value"))
+    assert known.tolist() == [[True, False, False], [False, True, False], [False, False, False]]
+    assert not torch.isinf(packed).any()  # the 0 is a state, and no logarithm is taken of it
+
+
 def test_a_block_whose_columns_lack_is_unknown():
     schema = schema_of(Amounts(name="metal", columns=("Ni", "Co")), Category(name="p", column="P", codes=(1, 2)))
     frame = table(Ni=[5.0, 0.0], Co=[0.0, 1.0], P=[1, 2])
@@ -183,6 +212,7 @@ def test_weights_count_rows_and_their_unit_does_not_matter():
     weights = np.array([1.0, 0.5, 0.5])
     codec = RecipeCodec.fit(schema, frame, weights)
     assert codec.scalers["T"].loc == pytest.approx(650.0)  # not 633.3: two rows of one recipe count once
+    assert codec.scalers["Ni"].loc == pytest.approx((np.log(5.0) + np.log(2.0)) / 2)
     tenfold = RecipeCodec.fit(schema, frame, 10 * weights)
     for name, scaler in codec.scalers.items():
         assert (tenfold.scalers[name].loc, tenfold.scalers[name].scale) == pytest.approx((scaler.loc, scaler.scale))

@@ -262,6 +262,17 @@ def test_which_column_is_the_performance(columns, target):
 
 
 @pytest.mark.parametrize(
+    ("name", "values", "maximum"),
+    [
+        ("Yield", [5.5, 80.0], 100.0), ("Yield / %", [5.5, 80.0], 100.0), ("Yield", [0.055, 0.8], None),
+        ("Yield", [5.5, 180.0], None), ("Yield", [-5.5, 80.0], None), ("Yield / mmol/g", [5.5, 80.0], None),
+    ],
+)  # fmt: skip
+def test_a_percentage_gets_its_limits(name, values, maximum):
+    assert draft(pd.DataFrame({"Ni": [1.0, 2.0], name: values})).performance.maximum == maximum
+
+
+@pytest.mark.parametrize(
     ("frame", "remedy"),
     [
         (pd.DataFrame({"Catalyst": ["a", "b"], "Remark": ["x", "y"]}), "--decimal ,"),
