@@ -19,7 +19,8 @@ from pyro_hcvae.data.table import RecipeTable
 from pyro_hcvae.errors import InputError
 from pyro_hcvae.inference.checkpoints import RunFolder
 from pyro_hcvae.inference.config import RunConfig, TrainConfig
-from pyro_hcvae.inference.engine import Trainer, TrainingData, TrainState
+from pyro_hcvae.inference.engine import Trainer, TrainState
+from pyro_hcvae.inference.streams import TrainingData
 from pyro_hcvae.model.config import ModelConfig
 from pyro_hcvae.model.hierarchical import HierarchicalCVAE
 from pyro_hcvae.posterior.importance import log_marginal

@@ -7,41 +7,21 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-import numpy as np
 import pyro
 import torch
-from numpy.typing import NDArray
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
 from pyro_hcvae.data import sites
-from pyro_hcvae.data.batch import Layout, RecipeBatch
-from pyro_hcvae.data.splits import hold_out
+from pyro_hcvae.data.batch import RecipeBatch
 from pyro_hcvae.errors import InputError
 from pyro_hcvae.inference import schedules
 from pyro_hcvae.inference.config import TrainConfig
 from pyro_hcvae.inference.objective import ElboTerms, GivenNoise, ScaledELBO
+from pyro_hcvae.inference.streams import RecipeStream, TrainingData
 from pyro_hcvae.model.hierarchical import HierarchicalCVAE
 
-_MAX_VALIDATION_ROWS = 2048
 _ADAM_BETAS, _ADAM_EPSILON = (0.9, 0.999), 1e-8
 Record = dict[str, float | int]
-
-
-@dataclass(frozen=True)
-class TrainingData:
-    """Encoded rows and how they belong together.
-
-    Attributes:
-        packed: Encoded rows, shape ``(N, W)``.
-        layout: Where each site lies in a row.
-        recipes: Recipe of each row, shape ``(N,)``.
-        groups: What is kept whole when validation rows are set aside, shape ``(N,)``.
-    """
-
-    packed: Tensor
-    layout: Layout
-    recipes: NDArray[np.int64]
-    groups: NDArray[np.int64]
 
 
 class FlatParameters:
@@ -120,7 +100,7 @@ class Trainer:
         self.dims = list(model.latent_dims.values())
         self.flat = FlatParameters(model)
         self._scratch = torch.empty_like(self.flat.values)
-        self._streams = [_RecipeStream(data, config, seed) for seed in config.seeds]
+        self._streams = [RecipeStream(data, config, seed) for seed in config.seeds]
         self._validation = self._validation_set()
         if state is None:
             members, zeros = config.members, torch.zeros_like(self.flat.values)
@@ -235,7 +215,7 @@ class Trainer:
         longest = max(len(rows) for rows, _ in parts)
         rows = torch.stack([nn.functional.pad(torch.from_numpy(r), (0, longest - len(r))) for r, _ in parts])
         weights = torch.stack([nn.functional.pad(torch.from_numpy(w).float(), (0, longest - len(w))) for _, w in parts])
-        noise = torch.stack([_noise(seed, -1, longest, sum(self.dims)) for seed in self.config.seeds])
+        noise = torch.stack([stream.validation_noise(longest, sum(self.dims)) for stream in self._streams])
         batch = self.data.layout.unpack(self.packed[rows.to(self.device)])
         return batch, weights.to(self.device), noise.to(self.device)
 
@@ -271,56 +251,6 @@ class Trainer:
                     **{name: value[member].item() for name, value in means.items()},
                 }
             )
-
-
-class _RecipeStream:
-    """Minibatches of one member: recipes without replacement, one random row of each, from its own seed."""
-
-    def __init__(self, data: TrainingData, config: TrainConfig, seed: int) -> None:
-        self._seed, self._config, self._layout = seed, config, data.layout
-        train, self._held = hold_out(data.groups, config.validation_fraction, seed=seed)
-        self._recipes = data.recipes
-        order = train[np.argsort(data.recipes[train], kind="stable")]
-        _, start, count = np.unique(data.recipes[order], return_index=True, return_counts=True)
-        self._order, self._start, self._count = map(torch.from_numpy, (order, start, count))
-
-    def chunk(self, interval: int, steps: int, dims: int) -> tuple[Tensor, ...]:
-        """All random choices of one interval.
-
-        Returns:
-            Rows ``(steps, B)``; noise of the latents ``(steps, B, D)``; hidden blocks ``(steps, B, blocks)``; noise on the
-            conditions and which of them stay known, both ``(steps, B, C)``.
-        """
-        config, generator = self._config, _generator(self._seed, interval)
-        size, features = (steps, config.batch_size), self._layout.condition_features
-        wanted, recipes = steps * config.batch_size, len(self._start)
-        rounds = [torch.randperm(recipes, generator=generator) for _ in range(math.ceil(wanted / recipes))]
-        chosen = torch.cat(rounds)[:wanted]
-        within = (torch.rand(wanted, generator=generator) * self._count[chosen]).long()
-        rows = self._order[self._start[chosen] + within].view(size)
-        noise = torch.randn(*size, dims, generator=generator)
-        partial = torch.rand(*size, 1, generator=generator) < config.hide_probability
-        hidden = partial & (torch.rand(*size, self._layout.blocks, generator=generator) < 0.5)
-        blur = config.condition_jitter * torch.randn(*size, features, generator=generator)
-        blurred = torch.rand(*size, 1, generator=generator) < config.condition_dropout
-        keep = ~(blurred & (torch.rand(*size, features, generator=generator) < 0.5))
-        return rows, noise, hidden, blur, keep
-
-    def validation_rows(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Held-out rows, and weights that count each recipe once and sum to 1."""
-        rng = np.random.default_rng([self._seed, 1])
-        rows = rng.permutation(self._held)[:_MAX_VALIDATION_ROWS]
-        _, inverse, count = np.unique(self._recipes[rows], return_inverse=True, return_counts=True)
-        return rows, 1.0 / count[inverse] / len(count)
-
-
-def _generator(seed: int, interval: int) -> Generator:
-    mixed = int(np.random.SeedSequence([seed, interval + 1]).generate_state(1, np.uint64)[0])
-    return Generator().manual_seed(mixed % 2**63)
-
-
-def _noise(seed: int, interval: int, rows: int, dims: int) -> Tensor:
-    return torch.randn(rows, dims, generator=_generator(seed, interval))
 
 
 @contextmanager

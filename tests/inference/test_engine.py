@@ -10,7 +10,8 @@ import torch
 from pyro_hcvae.data.codec import RecipeCodec
 from pyro_hcvae.data.splits import hold_out
 from pyro_hcvae.inference.config import TrainConfig
-from pyro_hcvae.inference.engine import Trainer, TrainingData, TrainState
+from pyro_hcvae.inference.engine import Trainer, TrainState
+from pyro_hcvae.inference.streams import TrainingData
 from pyro_hcvae.model.config import ModelConfig
 from pyro_hcvae.model.hierarchical import HierarchicalCVAE
 from tests.laboratories import SMALL, tiny_table

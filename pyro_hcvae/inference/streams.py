@@ -1,0 +1,84 @@
+"""What each member is shown: minibatches, noise and hidden blocks, all from the member's own seed."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Generator, Tensor
+
+from pyro_hcvae.data.batch import Layout
+from pyro_hcvae.data.splits import hold_out
+from pyro_hcvae.inference.config import TrainConfig
+
+_MAX_VALIDATION_ROWS = 2048
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Encoded rows and how they belong together.
+
+    Attributes:
+        packed: Encoded rows, shape ``(N, W)``.
+        layout: Where each site lies in a row.
+        recipes: Recipe of each row, shape ``(N,)``.
+        groups: What is kept whole when validation rows are set aside, shape ``(N,)``.
+    """
+
+    packed: Tensor
+    layout: Layout
+    recipes: NDArray[np.int64]
+    groups: NDArray[np.int64]
+
+
+class RecipeStream:
+    """Minibatches of one member: recipes without replacement, one random row of each, from its own seed."""
+
+    def __init__(self, data: TrainingData, config: TrainConfig, seed: int) -> None:
+        self._seed, self._config, self._layout = seed, config, data.layout
+        train, self._held = hold_out(data.groups, config.validation_fraction, seed=seed)
+        self._recipes = data.recipes
+        order = train[np.argsort(data.recipes[train], kind="stable")]
+        _, start, count = np.unique(data.recipes[order], return_index=True, return_counts=True)
+        self._order, self._start, self._count = map(torch.from_numpy, (order, start, count))
+
+    def chunk(self, interval: int, steps: int, dims: int) -> tuple[Tensor, ...]:
+        """All random choices of one interval.
+
+        Returns:
+            Rows ``(steps, B)``; noise of the latents ``(steps, B, D)``; hidden blocks ``(steps, B, blocks)``; noise on the
+            conditions and which of them stay known, both ``(steps, B, C)``.
+        """
+        config, generator = self._config, _generator(self._seed, interval)
+        size, features = (steps, config.batch_size), self._layout.condition_features
+        wanted, recipes = steps * config.batch_size, len(self._start)
+        rounds = [torch.randperm(recipes, generator=generator) for _ in range(math.ceil(wanted / recipes))]
+        chosen = torch.cat(rounds)[:wanted]
+        within = (torch.rand(wanted, generator=generator) * self._count[chosen]).long()
+        rows = self._order[self._start[chosen] + within].view(size)
+        noise = torch.randn(*size, dims, generator=generator)
+        partial = torch.rand(*size, 1, generator=generator) < config.hide_probability
+        hidden = partial & (torch.rand(*size, self._layout.blocks, generator=generator) < 0.5)
+        blur = config.condition_jitter * torch.randn(*size, features, generator=generator)
+        blurred = torch.rand(*size, 1, generator=generator) < config.condition_dropout
+        keep = ~(blurred & (torch.rand(*size, features, generator=generator) < 0.5))
+        return rows, noise, hidden, blur, keep
+
+    def validation_rows(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Held-out rows, and weights that count each recipe once and sum to 1."""
+        rng = np.random.default_rng([self._seed, 1])
+        rows = rng.permutation(self._held)[:_MAX_VALIDATION_ROWS]
+        _, inverse, count = np.unique(self._recipes[rows], return_inverse=True, return_counts=True)
+        return rows, 1.0 / count[inverse] / len(count)
+
+    def validation_noise(self, rows: int, dims: int) -> Tensor:
+        """Noise of the latents in every validation, shape ``(rows, D)``."""
+        return torch.randn(rows, dims, generator=_generator(self._seed, -1))
+
+
+def _generator(seed: int, interval: int) -> Generator:
+    mixed = int(np.random.SeedSequence([seed, interval + 1]).generate_state(1, np.uint64)[0])
+    return Generator().manual_seed(mixed % 2**63)
