@@ -1,11 +1,15 @@
 """Sphinx configuration."""
 
+import os
 from importlib.metadata import version as version_of
 
 project = "pyro-hcvae"
 author = "the pyro-hcvae authors"
 project_copyright = author
 release = version = version_of("pyro-hcvae")
+
+# tqdm tells each notebook that it has no progress bar for it.
+os.environ["PYTHONWARNINGS"] = "ignore:IProgress not found"
 
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.mathjax", "sphinx.ext.viewcode"]
 exclude_patterns = ["_build", "**.ipynb_checkpoints"]

@@ -31,6 +31,7 @@ NAMES = st.one_of(
     st.text(_LETTERS, min_size=1, max_size=6),
 )
 """Column names, among them such as need quoting in TOML."""
+STAGES = (("only",), ("composition", "activation"), ("metal", "support", "pretreat"))
 _LOW = st.sampled_from([0.01, 0.5, 20.0])
 _SPAN = st.sampled_from([1.0, 80.0, 1000.0])
 
@@ -39,7 +40,7 @@ class _Names:
     """Hands out names of which none is given twice."""
 
     def __init__(self, draw):
-        self.draw, self.used = draw, set()
+        self.draw, self.used = draw, {name for names in STAGES for name in names}
 
     def __call__(self):
         name = self.draw(NAMES.filter(lambda n: n not in self.used))
@@ -102,7 +103,7 @@ def schemas(draw, kinds=(Amounts, Fractions, Category, Step)):
     names = _Names(draw)
     stages = tuple(
         Stage(name=name, blocks=tuple(draw(blocks(names, kinds)) for _ in range(draw(st.integers(1, 2)))))
-        for name in draw(st.sampled_from([("only",), ("composition", "activation"), ("metal", "support", "pretreat")]))
+        for name in draw(st.sampled_from(STAGES))
     )
     feed = None
     if draw(st.booleans()):

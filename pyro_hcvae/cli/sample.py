@@ -27,8 +27,7 @@ def command(
     """Draw unfiltered recipes for every row of a table of conditions.
 
     The output has the table's own columns: recipes as the model draws them, neither rounded nor filtered, beside the row's
-    conditions and wanted performance; the draws of a row stand together, in the order of the rows. An empty condition counts as
-    unknown.
+    conditions and wanted performance; the draws of a row stand together, in the order of the rows.
 
     Examples:
       pyro-hcvae sample runs/drm --conditions held_out.csv --draws-per-row 20 --seed 1 --out draws.csv
