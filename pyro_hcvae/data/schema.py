@@ -51,6 +51,8 @@ class Column(_Frozen):
         low, high = self.bounds
         if not low < high:
             raise ValueError(f"column {self.name!r}: minimum {low} is not below maximum {high}")
+        if self.typical is not None and not self.typical[0] < self.typical[1]:
+            raise ValueError(f"column {self.name!r}: the lower end of 'typical' is not below the upper one")
         return self
 
     @property
@@ -126,6 +128,13 @@ class Category(_Frozen):
     labels: dict[str, str] = Field(default_factory=dict)
     """What a code stands for, keyed by the code written as text."""
 
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        texts = [str(code) for code in self.codes]
+        if len(set(texts)) < len(texts):
+            raise ValueError(f"category {self.name!r}: codes must differ as text, got {', '.join(texts)}")
+        return self
+
     def names(self) -> tuple[str, ...]:
         """Columns of the block in table order."""
         return (self.column,)
@@ -144,6 +153,12 @@ class Step(_Frozen):
     optional: bool = False
     absent: float = 0.0
     """Value written into every column of the step when it was not carried out."""
+
+    @model_validator(mode="after")
+    def _check_lead(self) -> Self:
+        if self.optional and self.columns[0].zero_means is not None:
+            raise ValueError(f"step {self.name!r}: its first column says whether it was done; it cannot have 'zero_means'")
+        return self
 
     def names(self) -> tuple[str, ...]:
         """Columns of the block in table order."""
@@ -243,9 +258,10 @@ class RecipeSchema(_Frozen):
     @model_validator(mode="after")
     def _check(self) -> Self:
         seen: set[str] = set()
-        for name in (*self.columns, *self.identifiers):
+        features = () if self.feed is None else (*self.feed.ratios, *((self.feed.diluent,) if self.feed.diluents else ()))
+        for name in (*self.columns, *self.identifiers, *features):
             if name in seen:
-                raise ValueError(f"column {name!r} is listed twice")
+                raise ValueError(f"column or feed ratio {name!r} is listed twice")
             seen.add(name)
         names = [x.name for stage in self.stages for x in (stage, *stage.blocks)]
         if len(set(names)) < len(names):
@@ -303,6 +319,10 @@ class RecipeSchema(_Frozen):
             for stage in data["stages"]:
                 for block in stage["blocks"]:
                     if block["kind"] in ("amounts", "fractions") and name in block["columns"]:
+                        if len(block["columns"]) == 1:
+                            raise InputError(
+                                f"cannot drop column {name!r}: it is the last of {block['name']!r}; take the block out of the schema"
+                            )
                         block["columns"] = tuple(c for c in block["columns"] if c != name)
                         data["identifiers"] = (*data["identifiers"], name)
                         break

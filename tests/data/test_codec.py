@@ -142,7 +142,6 @@ def test_unknown_cells_stay_unknown_and_spoil_no_other_column(case, data):
     assert torch.equal(packed[:, :features].nan_to_num(), codec.encode(frame)[:, :features].nan_to_num())
 
 
-@pytest.mark.xfail(strict=True, reason="RecipeCodec.decode renormalises known shares over an unknown one")
 def test_known_shares_beside_an_unknown_one_are_not_changed():
     schema = schema_of(Fractions(name="support", columns=("A", "B", "C"), may_be_empty=True))
     frame = table(A=[0.5, 0.2], B=[0.5, 0.8], C=[0.0, 0.0])

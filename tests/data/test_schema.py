@@ -142,7 +142,6 @@ def test_without_refuses_what_is_no_component(name, hint):
     assert hint in str(caught.value)
 
 
-@pytest.mark.xfail(strict=True, raises=ValidationError, reason="without() passes pydantic's error on")
 def test_without_the_last_component_of_a_block():
     schema = RecipeSchema.from_toml(MINIMAL)
     with pytest.raises(InputError, match="metals"):
@@ -190,7 +189,6 @@ def test_schemas_are_values():
     assert hash(schema.stages[0]) == hash(RecipeSchema.from_toml(MINIMAL).stages[0])
 
 
-@pytest.mark.xfail(strict=True, reason="names of condition features may collide; the codec then lacks a column")
 def test_feature_names_must_differ():
     with pytest.raises(ValidationError, match="Diluent"):
         RecipeSchema(
@@ -200,7 +198,6 @@ def test_feature_names_must_differ():
         )  # fmt: skip
 
 
-@pytest.mark.xfail(strict=True, reason="a code that stands twice is accepted; the codec then confuses the two")
 @pytest.mark.parametrize("codes", ["[1, 1]", '[1, "1"]'])
 def test_codes_must_differ(codes):
     text = MINIMAL.replace('kind = "amounts"', f'kind = "category"\ncodes = {codes}\ncolumn = "Ni"')

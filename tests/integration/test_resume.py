@@ -32,6 +32,12 @@ def start(*arguments: object) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
+def lines(run: Path) -> int:
+    """Lines of the history, which grows by one a member and interval."""
+    history = run / "history.csv"
+    return len(history.read_text().splitlines()) if history.exists() else 0
+
+
 @pytest.fixture
 def files(tmp_path: Path) -> tuple[object, ...]:
     tiny_frame().to_csv(tmp_path / "table.csv", index=False)
@@ -53,10 +59,11 @@ def test_kill_at_random_times_and_resume_to_the_same_bits(tmp_path: Path, files:
         while process.poll() is None and not (run / "config.toml").exists():
             time.sleep(0.01)
         if kills < 4:
-            # A third of the kills come while the process still starts, the others while it trains.
-            deadline = time.monotonic() + rng.choice([0.05, 3.0, 4.0]) * rng.uniform(0.8, 1.2)
-            while process.poll() is None and time.monotonic() < deadline:
-                time.sleep(0.01)
+            # Some kills come before anything new is on disk, others a few of the 30 intervals later; all at odd moments.
+            goal = lines(run) + 2 * rng.choice([0, 2, 4])
+            while process.poll() is None and lines(run) < goal:
+                time.sleep(0.002)
+            time.sleep(rng.uniform(0.0, 0.03))
             if process.poll() is None:
                 process.send_signal(signal.SIGKILL)
                 kills += 1
