@@ -322,8 +322,8 @@ def _from_log_ratios(presence: Floats, ratios: Floats) -> Floats:
     shares = np.exp(logits - peak[:, None])
     shares /= np.where(some, shares.sum(axis=1), 1.0)[:, None]
     # A share is a part of the whole: with one component or ratio unknown, no present one can be told.
-    unknown = np.isnan(presence).any(axis=1) | np.isnan(logits).any(axis=1)
-    return np.where(np.isnan(presence) | (unknown[:, None] & (presence > 0)), np.nan, shares)
+    unknown = (np.isnan(presence) | np.isnan(logits)).any(axis=1, keepdims=True)
+    return np.where(np.isnan(presence) | (unknown & (presence > 0)), np.nan, shares)
 
 
 def _pooled(columns: Sequence[str], logs: Floats, weights: Floats) -> dict[str, Scaler]:

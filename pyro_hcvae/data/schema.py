@@ -321,7 +321,7 @@ class RecipeSchema(_Frozen):
                     if block["kind"] in ("amounts", "fractions") and name in block["columns"]:
                         if len(block["columns"]) == 1:
                             raise InputError(
-                                f"cannot drop column {name!r}: it is the last of {block['name']!r}; take the block out of the schema"
+                                f"cannot drop column {name!r}: it is the last of {block['name']!r}; take that block out"
                             )
                         block["columns"] = tuple(c for c in block["columns"] if c != name)
                         data["identifiers"] = (*data["identifiers"], name)
