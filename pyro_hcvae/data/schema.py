@@ -157,7 +157,9 @@ class Step(_Frozen):
     @model_validator(mode="after")
     def _check_lead(self) -> Self:
         if self.optional and self.columns[0].zero_means is not None:
-            raise ValueError(f"step {self.name!r}: its first column says whether it was done; it cannot have 'zero_means'")
+            raise ValueError(
+                f"step {self.name!r}: its first column says whether it was done; it cannot have 'zero_means'"
+            )
         return self
 
     def names(self) -> tuple[str, ...]:
@@ -258,7 +260,9 @@ class RecipeSchema(_Frozen):
     @model_validator(mode="after")
     def _check(self) -> Self:
         seen: set[str] = set()
-        features = () if self.feed is None else (*self.feed.ratios, *((self.feed.diluent,) if self.feed.diluents else ()))
+        features = (
+            () if self.feed is None else (*self.feed.ratios, *((self.feed.diluent,) if self.feed.diluents else ()))
+        )
         for name in (*self.columns, *self.identifiers, *features):
             if name in seen:
                 raise ValueError(f"column or feed ratio {name!r} is listed twice")

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-import pyro
 import torch
 from torch import Tensor, nn
 
@@ -19,6 +17,7 @@ from pyro_hcvae.inference.config import TrainConfig
 from pyro_hcvae.inference.objective import ElboTerms, GivenNoise, ScaledELBO
 from pyro_hcvae.inference.streams import RecipeStream, TrainingData
 from pyro_hcvae.model.hierarchical import HierarchicalCVAE
+from pyro_hcvae.model.scopes import computing_scope
 
 _ADAM_BETAS, _ADAM_EPSILON = (0.9, 0.999), 1e-8
 Record = dict[str, float | int]
@@ -142,7 +141,7 @@ class Trainer:
         Args:
             on_interval: Called after each interval, e.g. to write a checkpoint or to show progress.
         """
-        with training_scope():
+        with computing_scope():
             while not self.finished:
                 self._interval()
                 on_interval(self.state)
@@ -251,18 +250,3 @@ class Trainer:
                     **{name: value[member].item() for name, value in means.items()},
                 }
             )
-
-
-@contextmanager
-def training_scope() -> Iterator[None]:
-    """One thread and no validation of distributions, both restored on leaving.
-
-    Small matrix products lose more to waking a second thread than it gives; further cores serve further processes.
-    """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with pyro.validation_enabled(False):
-            yield
-    finally:
-        torch.set_num_threads(threads)

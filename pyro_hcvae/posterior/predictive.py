@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-import pyro
 import torch
 from pyro import poutine
 from torch import Tensor
@@ -13,6 +12,7 @@ from torch import Tensor
 from pyro_hcvae.data import sites
 from pyro_hcvae.data.batch import Layout, RecipeBatch
 from pyro_hcvae.model.hierarchical import HierarchicalCVAE
+from pyro_hcvae.model.scopes import computing_scope
 
 CHUNK_ROWS = 4096
 """Rows of one pass through the networks; part of what a seed reproduces."""
@@ -22,7 +22,7 @@ CHUNK_ROWS = 4096
 def drawing_scope(seed: int, device: torch.device | None = None) -> Iterator[None]:
     """Seeded random numbers, no gradients and no validation inside; the caller's generators are as before afterwards."""
     devices = [device] if device is not None and device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices), torch.no_grad(), pyro.validation_enabled(False):
+    with torch.random.fork_rng(devices=devices), torch.no_grad(), computing_scope():
         torch.manual_seed(seed)
         yield
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +17,7 @@ from pyro_hcvae.data.batch import RecipeBatch
 from pyro_hcvae.data.codec import RecipeCodec
 from pyro_hcvae.data.conditions import Conditions
 from pyro_hcvae.data.grid import round_to_grid
-from pyro_hcvae.data.schema import Amounts, Category, Fractions
+from pyro_hcvae.data.schema import Amounts, Category, Fractions, RecipeSchema
 from pyro_hcvae.data.table import PROPOSAL_PREFIX, RecipeTable, row_groups
 from pyro_hcvae.data.validity import is_valid
 from pyro_hcvae.errors import InputError
@@ -99,7 +100,7 @@ def propose_recipes(
     target = conditions.row[schema.performance.name]
     reach = predictor.probability_of(predicted["mean"].to_numpy(np.float64), target)
     order = np.lexsort((-predicted["mean"].to_numpy() * (1 if schema.performance.higher_is_better else -1), -reach))
-    order = _varied(found, order, codec, n)
+    order = _varied(found, order, schema, n)
     chosen = found.iloc[order].reset_index(drop=True)
     at = at.iloc[: len(chosen)].assign(**{schema.performance.name: target})
     batch = codec.layout.unpack(codec.encode(pd.concat([chosen, at], axis=1))[None])
@@ -138,14 +139,26 @@ def _first_of_each(recipes: pd.DataFrame) -> NDArray[np.bool_]:
     return keep
 
 
-def _varied(recipes: pd.DataFrame, order: NDArray[np.int64], codec: RecipeCodec, n: int) -> NDArray[np.int64]:
-    """The best ``n`` in order, at most a quarter of them (but two at least) with the same set of components."""
-    columns = list(codec.schema.component_columns)
-    sets = row_groups(recipes[columns] > 0, columns)[order] if columns else np.arange(len(order))
-    most = max(2, math.ceil(n / 4))
-    earlier = pd.Series(sets).groupby(sets).cumcount().to_numpy()
-    first, rest = order[earlier < most], order[earlier >= most]
-    return np.concatenate([first, rest])[:n]
+def _varied(recipes: pd.DataFrame, order: NDArray[np.int64], schema: RecipeSchema, n: int) -> NDArray[np.int64]:
+    """The best ``n`` in order, varied as far as there are others.
+
+    At most half of them share one block's set of components (one support, say), and at most a quarter share all sets.
+    """
+    blocks = [list(b.columns) for b in schema.blocks if isinstance(b, Amounts | Fractions)]
+    sets = [*blocks, [c for columns in blocks for c in columns]] if blocks else []
+    keys = [row_groups(recipes[columns] > 0, columns) for columns in sets]
+    most = [math.ceil(n / 2)] * len(blocks) + [max(2, math.ceil(n / 4))]
+    taken: Counter[tuple[int, int]] = Counter()
+    first: list[int] = []
+    rest: list[int] = []
+    for row in order:
+        mine = [(i, int(key[row])) for i, key in enumerate(keys)]
+        if len(first) < n and all(taken[m] < most[m[0]] for m in mine):
+            taken.update(mine)
+            first.append(int(row))
+        else:
+            rest.append(int(row))
+    return np.array((first + rest)[:n], dtype=np.int64)
 
 
 def _density(model: HierarchicalCVAE, batch: RecipeBatch, seed: int) -> NDArray[np.float64]:
