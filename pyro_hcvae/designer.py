@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
 import torch
+from sklearn.exceptions import NotFittedError
 
 from pyro_hcvae.data.codec import RecipeCodec
 from pyro_hcvae.data.conditions import Conditions, resolve_conditions
@@ -64,6 +65,11 @@ class RecipeDesigner:
         self.schema = schema if isinstance(schema, RecipeSchema) else RecipeSchema.load(schema)
         self.config = RunConfig(model=model or ModelConfig(), train=train or TrainConfig())
 
+    def __getattr__(self, name: str) -> Any:
+        if name in ("table", "codec", "network", "history"):
+            raise NotFittedError(f"this RecipeDesigner has no {name!r} yet: call fit, or RecipeDesigner.load")
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
     @property
     def model(self) -> Callable[..., object]:
         """The generative story as a Pyro program of a `RecipeBatch`."""
@@ -94,6 +100,7 @@ class RecipeDesigner:
             InputError: If the table has too few groups, if ``out`` holds a run already, or if there is no such device.
         """
         self.schema, self.table = table.schema, table
+        self.__dict__.pop("predictor", None)  # it belongs to the table before
         recipes = table.recipe_ids()
         self.codec = RecipeCodec.fit(table.schema, table.frame, 1.0 / np.bincount(recipes)[recipes])
         if len(np.unique(groups_of(table, self.config.train.validation_group))) < 2:
@@ -138,6 +145,10 @@ class RecipeDesigner:
             on_interval(trainer)
 
         final = trainer.train(after_interval)
+        # Whatever trained the members, they are used on the CPU, as after a reload.
+        self.network.to("cpu")
+        if not torch.isfinite(final.best_loss).all():
+            raise InputError("training diverged: no finite validation loss. Lower learning_rate or raise scale_floor")
         self.history = pd.DataFrame(final.history)
         if folder is not None:
             folder.save_weights(self.network.state_dict())
@@ -257,7 +268,7 @@ class RecipeDesigner:
         )
 
     def complete(
-        self, partial: RecipeTable, n: int = 5, *, proposals: int = 2000, seed: int = 0
+        self, partial: RecipeTable, n: int = 5, *, proposals: int = 2000, seed: int = 0, as_drawn: bool = False
     ) -> Iterator[Completion]:
         """Fill the open cells of partial recipes.
 
@@ -267,11 +278,14 @@ class RecipeDesigner:
             n: Completions of each row.
             proposals: Weighted draws behind each row.
             seed: Fixes the draws.
+            as_drawn: Leave open cells as drawn instead of rounding them to the laboratory's grid.
 
         Yields:
-            One `Completion` a row, in order.
+            One `Completion` a row, in order; every recipe in it is structurally valid.
         """
-        yield from complete_rows(self.network, self.codec, partial, n, proposals=proposals, seed=seed)
+        yield from complete_rows(
+            self.network, self.codec, partial, n, proposals=proposals, seed=seed, as_drawn=as_drawn
+        )
 
     def score(self, table: RecipeTable, *, draws: int = 256, seed: int = 0) -> float:
         """Mean log likelihood of a table's recipes, in nats per recipe (every recipe counts once). Higher is better.

@@ -39,7 +39,6 @@ def command(
 
     import pandas as pd
 
-    from pyro_hcvae.data.grid import round_to_grid
     from pyro_hcvae.data.table import PROPOSAL_PREFIX, RecipeTable
     from pyro_hcvae.designer import RecipeDesigner
 
@@ -51,13 +50,8 @@ def command(
         options=options.read_options(decimal, thousands, encoding, sheet),
     )
     parts, summaries = [], []
-    for completion in designer.complete(asked, n, proposals=proposals, seed=seed):
+    for completion in designer.complete(asked, n, proposals=proposals, seed=seed, as_drawn=as_drawn):
         recipes = completion.frame
-        if not as_drawn:
-            recipes = round_to_grid(recipes, designer.schema)
-            given = asked.frame.loc[completion.row, list(designer.schema.recipe_columns)].dropna()
-            # Rounding is for open cells: what was given stays as given.
-            recipes = recipes.assign(**{str(name): value for name, value in given.items()})
         recipes[f"{PROPOSAL_PREFIX}completes row"] = completion.row
         recipes[f"{PROPOSAL_PREFIX}effective sample size"] = round(completion.effective, 1)
         parts.append(recipes)

@@ -32,7 +32,7 @@ def command(
     steps: Annotated[
         int | None, typer.Option("--steps", min=1, help="Longest training, in minibatches [4000].")
     ] = None,
-    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Seed of the run [0].")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", min=0, max=2**31, help="Seed of the run [0].")] = None,
     drop_column: options.DropColumn = None,
     skip_bad_rows: options.SkipBadRows = False,
     decimal: options.Decimal = ".",

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Table = Annotated[Path, typer.Argument(metavar="TABLE", help="CSV, Excel or Parquet file.", show_default=False)]
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder made by 'fit' or 'demo'.", show_default=False)]
 Schema = Annotated[str, typer.Option("--schema", help="Built-in schema or schema file.")]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="The same seed gives the same result.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, max=2**31, help="The same seed gives the same result.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
 Decimal = Annotated[str, typer.Option("--decimal", help="Decimal mark of a text file.")]

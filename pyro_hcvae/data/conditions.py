@@ -67,6 +67,8 @@ def resolve_conditions(
         if wanted is None:
             wanted = assumed[column.name] = float(experiments[column.name].median())
         low, high = column.bounds
+        if not np.isfinite(wanted) or abs(wanted) > 1e30:
+            raise InputError(f"{column.name} = {wanted:g}: not a usable number")
         if not low <= wanted <= high or (column.transform == "log" and wanted <= 0):
             raise InputError(f"{column.name} = {wanted:g} {column.unit}: must lie within {low:g} to {high:g}")
         row[column.name] = float(wanted)
@@ -94,13 +96,17 @@ def _resolve_feed(
     if any(name in given for name in feed.reactants):
         if ratios:
             raise InputError(f"give either shares of the reactants or the ratio {', '.join(ratios)}, not both")
+        if any(given.get(name) == 0 for name in feed.reactants):
+            raise InputError("a reactant of 0 is not this reaction: set its share above 0")
+        if feed.diluent in settings:
+            raise InputError(f"give either shares of all gases or {feed.diluent}, not both")
         if missing := [name for name in feed.reactants if name not in given]:
             raise InputError(f"set {', '.join(missing)} too, or describe the feed by {', '.join(feed.ratios)}")
         rest = feed.total - sum(given.values())
         open_diluents = [name for name in feed.diluents if name not in given]
         if rest < -feed.tolerance or (rest > feed.tolerance and not open_diluents):
             raise InputError(f"the feed sums to {feed.total - rest:g} {feed.unit}, not to {feed.total:g}")
-        return _with_diluents(feed, experiments, given, max(rest, 0.0)), {}
+        return _with_diluents(feed, experiments, given, rest if open_diluents else 0.0), {}
     medians = dict(zip((*feed.ratios, feed.diluent), np.median(feed_features(feed, experiments), axis=0), strict=False))
     assumed = {name: float(medians[name]) for name in feed.ratios if name not in ratios}
     ratios |= assumed
@@ -109,6 +115,10 @@ def _resolve_feed(
     if feed.diluents:
         if feed.diluent in settings:
             rest = float(settings[feed.diluent]) - diluted
+            if rest > 1e-9 and all(name in given for name in feed.diluents):
+                raise InputError(
+                    f"{feed.diluent} = {settings[feed.diluent]:g} is more than the diluents given in figures"
+                )
             if rest < -1e-9:
                 raise InputError(
                     f"{feed.diluent} = {settings[feed.diluent]:g} is less than the diluents given in figures"

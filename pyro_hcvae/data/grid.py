@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -11,7 +13,7 @@ from pyro_hcvae.data.schema import Amounts, Category, Fractions, RecipeSchema, S
 Floats = NDArray[np.float64]
 
 
-def round_to_grid(frame: pd.DataFrame, schema: RecipeSchema) -> pd.DataFrame:
+def round_to_grid(frame: pd.DataFrame, schema: RecipeSchema, keep: Collection[str] = ()) -> pd.DataFrame:
     """Round recipe columns to the schema's resolutions.
 
     Present components stay present, absent ones absent, shares still sum to their total, and settings stay within their limits.
@@ -19,19 +21,25 @@ def round_to_grid(frame: pd.DataFrame, schema: RecipeSchema) -> pd.DataFrame:
     Args:
         frame: Valid recipe rows.
         schema: Declares the resolutions; a column without one is left as it is.
+        keep: Columns that stay as they are; the others of a block share what these leave of its total or cap.
     """
     out = frame.copy()
     for block in schema.blocks:
         match block:
             case Amounts():
-                if block.resolution is not None:
-                    out[list(block.columns)] = _amounts(_values(frame, block.columns), block)
+                free = tuple(c for c in block.columns if c not in keep)
+                if block.resolution is not None and free:
+                    kept = frame[[c for c in block.columns if c in keep]].to_numpy(np.float64).sum(axis=1)
+                    cap = None if block.max_total is None else block.max_total - kept
+                    out[list(free)] = _amounts(_values(frame, free), block.resolution, cap)
             case Fractions():
-                if block.resolution is not None:
-                    out[list(block.columns)] = _shares(_values(frame, block.columns), block.total, block.resolution)
+                free = tuple(c for c in block.columns if c not in keep)
+                if block.resolution is not None and free:
+                    kept = frame[[c for c in block.columns if c in keep]].to_numpy(np.float64).sum(axis=1)
+                    out[list(free)] = _shares(_values(frame, free), block.total - kept, block.resolution)
             case Step():
                 for column in block.columns:
-                    if column.resolution is not None:
+                    if column.resolution is not None and column.name not in keep:
                         values = frame[column.name].to_numpy(np.float64)
                         skip = values == 0 if column.zero_means is not None else np.zeros(len(values), dtype=bool)
                         if block.optional:
@@ -49,27 +57,29 @@ def round_to_grid(frame: pd.DataFrame, schema: RecipeSchema) -> pd.DataFrame:
     return out
 
 
-def _amounts(values: Floats, block: Amounts) -> Floats:
-    resolution = block.resolution or 1.0
+def _amounts(values: Floats, resolution: float, cap: Floats | None) -> Floats:
     steps = np.where(values > 0, np.maximum(_nearest(values, resolution), 1.0), 0.0)
-    if block.max_total is not None:  # rounding up may pass the cap by a step or two: take them from the largest
-        cap = np.floor(block.max_total / resolution + 1e-9)
-        inside = values.sum(axis=1) <= block.max_total * (1 + 1e-9)
-        for _ in block.columns:
-            over = inside & (steps.sum(axis=1) > cap)
+    if cap is not None:  # rounding up may pass the cap by a step or two: take them from the largest
+        most = np.floor(cap / resolution + 1e-9)
+        inside = values.sum(axis=1) <= cap * (1 + 1e-9)
+        for _ in range(values.shape[1]):
+            over = inside & (steps.sum(axis=1) > most)
             if not over.any():
                 break
             steps[over, steps[over].argmax(axis=1)] -= 1
     return _clean(steps * resolution)
 
 
-def _shares(values: Floats, total: float, resolution: float) -> Floats:
-    """Largest-remainder rounding, at least one step for each present component."""
-    count = round(total / resolution)
+def _shares(values: Floats, total: Floats, resolution: float) -> Floats:
+    """Largest-remainder rounding of rows that sum to ``total``, at least one step for each present component.
+
+    What is left of a total that is no multiple of the resolution goes to the largest component.
+    """
     present = values > 0
-    exact = values / total * count
+    count = np.floor(total / resolution + 1e-9)
+    exact = values / np.where(total > 0, total, 1.0)[:, None] * count[:, None]
     steps = np.where(present, np.maximum(np.floor(exact + 1e-9), 1.0), 0.0)
-    some = present.any(axis=1)
+    some = present.any(axis=1) & (count >= present.sum(axis=1))
     for _ in range(values.shape[1] + 1):
         missing = np.where(some, count - steps.sum(axis=1), 0.0)
         if not missing.any():
@@ -80,7 +90,10 @@ def _shares(values: Floats, total: float, resolution: float) -> Floats:
         down = missing < 0
         reducible = np.where(steps > 1, remainder, np.inf)
         steps[down, reducible[down].argmin(axis=1)] -= 1
-    return _clean(steps * (total / count))
+    shares = steps * resolution
+    rows = np.flatnonzero(some)
+    shares[rows, shares[rows].argmax(axis=1)] += total[rows] - shares[rows].sum(axis=1)
+    return _clean(np.where(some[:, None], shares, values))
 
 
 def _nearest(values: Floats, resolution: float) -> Floats:

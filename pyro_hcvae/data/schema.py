@@ -69,6 +69,15 @@ class StepColumn(Column):
     zero_means: str | None = None
     """What 0 stands for while the step is carried out (``"inert gas"`` for 0 % H2). None: 0 means not recorded."""
 
+    @model_validator(mode="after")
+    def _check_grid(self) -> Self:
+        low, high = self.bounds
+        if self.resolution is None or not (math.isfinite(low) and math.isfinite(high)):
+            return self
+        if math.ceil(low / self.resolution - 1e-9) > math.floor(high / self.resolution + 1e-9):
+            raise ValueError(f"column {self.name!r}: no multiple of the resolution lies within {low:g} to {high:g}")
+        return self
+
 
 class Amounts(_Frozen):
     """A set of components, each absent (0) or present with a positive amount."""
@@ -79,9 +88,17 @@ class Amounts(_Frozen):
     unit: str = "wt%"
     max_present: int | None = Field(default=None, ge=1)
     """Largest number of components in one recipe; None: all of them."""
-    max_total: float | None = None
+    max_total: float | None = Field(default=None, gt=0)
     """Sum above which a recipe counts as not makeable."""
     resolution: float | None = Field(default=None, gt=0)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.max_total is not None and self.max_total < (self.resolution or 0.0) * _largest_set(self):
+            raise ValueError(
+                f"amounts {self.name!r}: max_total leaves no room for {_largest_set(self)} steps of resolution"
+            )
+        return self
 
     @property
     def set_sizes(self) -> range:
@@ -107,6 +124,14 @@ class Fractions(_Frozen):
     may_be_empty: bool = False
     """Whether a recipe without any component exists (a bulk catalyst has no support)."""
     resolution: float | None = Field(default=None, gt=0)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.resolution is not None and self.resolution * _largest_set(self) > self.total * (1 + 1e-9):
+            raise ValueError(
+                f"fractions {self.name!r}: {self.total:g} is less than {_largest_set(self)} steps of resolution"
+            )
+        return self
 
     @property
     def set_sizes(self) -> range:
@@ -428,7 +453,7 @@ class RecipeSchema(_Frozen):
                 f"({', '.join(builtin_schemas())}). Draft one with: pyro-hcvae schema init TABLE"
             )
         try:
-            text = path.read_text(encoding="utf-8")
+            text = path.read_text(encoding="utf-8-sig")
         except UnicodeDecodeError:
             raise InputError(f"{path}: a schema is a text file in UTF-8") from None
         return cls.from_toml(text, source=str(path))

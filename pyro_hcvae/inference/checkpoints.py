@@ -161,7 +161,9 @@ class RunFolder:
         codes = {
             block.column: {str(c): c for c in block.codes} for block in schema.blocks if isinstance(block, Category)
         }
-        frame = pd.read_csv(StringIO(self._read("experiments.csv")), dtype=str).set_index(_ROW)
+        frame = pd.read_csv(
+            StringIO(self._read("experiments.csv")), dtype=str, keep_default_na=False, na_values=[""]
+        ).set_index(_ROW)
         frame.index = frame.index.astype(np.int64)
         header = tuple(str(c) for c in frame.columns)
         frame = frame[list(schema.columns)].copy()

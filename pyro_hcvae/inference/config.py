@@ -16,7 +16,7 @@ class TrainConfig(BaseModel):
 
     members: int = Field(default=5, ge=1)
     """Replicates trained at once: own initial values, own validation recipes, own minibatches."""
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, le=2**31)
     """Member ``m`` draws everything from ``seed + m``."""
     steps: int = Field(default=4000, ge=1)
     """Longest training, in minibatches."""
@@ -39,7 +39,7 @@ class TrainConfig(BaseModel):
     """Noise on the conditions in training, in standard deviations: exact conditions are a laboratory's fingerprint."""
     condition_dropout: float = Field(default=0.2, ge=0, le=1)
     """Share of rows of which the model is told only some of the conditions."""
-    validation_fraction: float = Field(default=0.15, gt=0, lt=1)
+    validation_fraction: float = Field(default=0.15, gt=0, le=0.5)
     """Share of the groups that each member sets aside for early stopping."""
     validation_group: Literal["recipe", "composition", "laboratory"] = "recipe"
     """What is kept whole when validation rows are set aside."""

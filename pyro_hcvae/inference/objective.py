@@ -12,7 +12,7 @@ of them alone gives a different objective in silence.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -148,9 +148,15 @@ class ScaledELBO(ELBO):  # type: ignore[misc]
         Raises:
             ValueError: If a weight names no site, if a site of the guide is not in the model, or if a latent of the model
                 is not in the guide.
+            NotImplementedError: If a latent of the guide is not reparameterised.
         """
         model_trace, guide_trace = self._get_trace(model, guide, args, kwargs)
         latents = {name: site for name, site in _sites(guide_trace) if not site["is_observed"]}
+        for name, site in latents.items():
+            if not site["fn"].has_rsample:
+                raise NotImplementedError(
+                    f"site {name!r} of the guide has no reparameterised draws: its gradient would be wrong"
+                )
         loss: Tensor | float = 0.0
         log_likelihood, rate = {}, {}
         for name, site in _sites(model_trace):
@@ -193,21 +199,10 @@ class ScaledELBO(ELBO):  # type: ignore[misc]
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.item()
 
-    def _scaled(self) -> AbstractContextManager[Any]:
-        return _Nested(poutine.scale(scale=self.row_weights), SiteScale(self.weights))
-
-
-class _Nested:
-    def __init__(self, *contexts: Any) -> None:
-        self._contexts = contexts
-
-    def __enter__(self) -> None:
-        for context in self._contexts:
-            context.__enter__()
-
-    def __exit__(self, *error: Any) -> None:
-        for context in reversed(self._contexts):
-            context.__exit__(*error)
+    @contextmanager
+    def _scaled(self) -> Iterator[None]:
+        with poutine.scale(scale=self.row_weights), SiteScale(self.weights):
+            yield
 
 
 def _sites(trace: Any) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -12,9 +12,9 @@ class ModelConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    latent_dims: tuple[int, ...] = Field(default=(8, 6, 4), min_length=1)
+    latent_dims: tuple[Annotated[int, Field(ge=1)], ...] = Field(default=(8, 6, 4), min_length=1)
     """Latent size of each stage, top first; the last one serves all further stages."""
-    hidden: tuple[int, ...] = Field(default=(64, 64), min_length=1)
+    hidden: tuple[Annotated[int, Field(ge=1)], ...] = Field(default=(64, 64), min_length=1)
     """Widths of the hidden layers of every network."""
     presence: Literal["subset", "independent"] = "subset"
     """``subset``: presences conditioned on their number, valid by construction. ``independent``: plain Bernoullis."""

@@ -14,6 +14,10 @@ _NEVER = -1e4
 """Log weight of an impossible subset: finite, so that no gradient becomes NaN; exp of it is exactly 0."""
 
 
+_SMALL = 4
+"""Sets up to this size are summed in the dtype of the logits; larger ones in float64, which has room for their products."""
+
+
 def _product(left: Tensor, right: Tensor, largest: int) -> Tensor:
     """Products of polynomials ``(..., N, d + 1)``, cut at degree ``largest``."""
     degree = left.shape[-1] - 1
@@ -51,8 +55,8 @@ def elementary_symmetric(weights: Tensor, largest: int) -> list[Tensor]:
 
 
 def largest_logit(largest: int) -> float:
-    """Size of the log weights up to which products of two polynomials of degree ``largest`` stay within float32."""
-    return min(15.0, 30.0 / max(1, largest))
+    """Size of the log weights up to which products of two polynomials of degree ``largest`` stay within the dtype."""
+    return 7.5 if largest <= _SMALL else min(15.0, 300.0 / largest)
 
 
 class SubsetBernoulli(TorchDistribution):  # type: ignore[misc]
@@ -99,14 +103,15 @@ class SubsetBernoulli(TorchDistribution):  # type: ignore[misc]
 
     @cached_property
     def _levels(self) -> list[Tensor]:
-        return elementary_symmetric(self.logits.exp(), max(self.largest, 1))
+        logits = self.logits if self.largest <= _SMALL else self.logits.double()
+        return elementary_symmetric(logits.exp(), max(self.largest, 1))
 
     def _log_e(self, sizes: Tensor) -> Tensor:
         """Log of the elementary symmetric polynomials of some sizes ``(..., K)``; `_NEVER` where there is no such subset."""
         root = self._levels[-1][..., 0, :]
         e = root.expand(*sizes.shape[:-1], -1).gather(-1, sizes.clamp(0, root.shape[-1] - 1))
         possible = (sizes >= 0) & (sizes < root.shape[-1]) & (e > 0)
-        return torch.where(possible, torch.where(possible, e, 1.0).log(), _NEVER)
+        return torch.where(possible, torch.where(possible, e, 1.0).log(), _NEVER).to(self.logits.dtype)
 
     @cached_property
     def size_log_probs(self) -> Tensor:

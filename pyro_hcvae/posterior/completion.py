@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from pyro import poutine
+from pyro.distributions import Bernoulli
 from torch import Tensor
 
 from pyro_hcvae.data import sites
@@ -49,7 +50,7 @@ class Complete(poutine.messenger.Messenger):  # type: ignore[misc]
         elif isinstance(fn, SubsetBernoulli):
             self.log_weight += fn.log_prob_known(value, known)
             msg["value"] = fn.sample_completion(value, known)
-        elif name.endswith(".presence"):
+        elif isinstance(fn.base_dist, Bernoulli):
             self.log_weight += torch.where(known, fn.base_dist.log_prob(value), 0.0).sum(-1)
             msg["value"] = torch.where(known, value, fn.sample())
         else:

@@ -13,8 +13,10 @@ from torch import Tensor
 
 from pyro_hcvae.data import sites
 from pyro_hcvae.data.codec import RecipeCodec
+from pyro_hcvae.data.grid import round_to_grid
 from pyro_hcvae.data.schema import Category, Fractions, RecipeSchema, Step
 from pyro_hcvae.data.table import RecipeTable
+from pyro_hcvae.data.validity import is_valid
 from pyro_hcvae.errors import InputError
 from pyro_hcvae.model.hierarchical import HierarchicalCVAE
 from pyro_hcvae.posterior.completion import complete_recipe
@@ -27,7 +29,8 @@ class Completion:
     Attributes:
         row: Row of the partial table.
         frame: Recipe, condition and performance columns; what was given is as given. Equal completions stand as often as drawn.
-        effective: Effective sample size of the importance weights.
+        effective: Effective sample size of the importance weights. Where only some shares of a whole are given, the weights
+            know which components these are, not how much of each.
         proposed: Number of weighted draws.
     """
 
@@ -38,7 +41,14 @@ class Completion:
 
 
 def complete_rows(
-    model: HierarchicalCVAE, codec: RecipeCodec, partial: RecipeTable, n: int, *, proposals: int, seed: int
+    model: HierarchicalCVAE,
+    codec: RecipeCodec,
+    partial: RecipeTable,
+    n: int,
+    *,
+    proposals: int,
+    seed: int,
+    as_drawn: bool = False,
 ) -> Iterator[Completion]:
     """Complete each row. Arguments as for `RecipeDesigner.complete`.
 
@@ -59,7 +69,10 @@ def complete_rows(
         possible = _possible(given, schema)
 
         def accept(rows: Tensor, given: pd.DataFrame = given) -> Tensor:
-            return torch.from_numpy(_agrees(codec.decode(rows), given, schema)).to(rows.device)
+            drawn = codec.decode(rows)
+            agree = _agrees(drawn, given, schema)
+            agree[agree] = is_valid(_keep_given(drawn[agree], given, schema), schema)
+            return torch.from_numpy(agree).to(rows.device)
 
         out = complete_recipe(
             model, batch, possible, layout.pack, accept, draws=n, proposals=proposals, seed=seed + position
@@ -70,9 +83,19 @@ def complete_rows(
                 "that it gives. Leave more cells open, or check that they go together"
             )
         filled = _keep_given(codec.decode(out.packed), given, schema)
+        if not as_drawn:
+            filled = _rounded(filled, given, schema)
         beside = given[[*schema.condition_columns, schema.performance.name]]
         beside = beside.iloc[np.zeros(n, dtype=int)].reset_index(drop=True)
         yield Completion(int(row), pd.concat([filled, beside], axis=1), out.effective, out.proposed)
+
+
+def _rounded(filled: pd.DataFrame, given: pd.DataFrame, schema: RecipeSchema) -> pd.DataFrame:
+    """Open cells on the laboratory's grid; a recipe that has no valid place on it stays as drawn."""
+    keep = [name for name in schema.recipe_columns if not pd.isna(given[name].iloc[0])]
+    rounded = round_to_grid(filled, schema, keep)
+    good = is_valid(rounded, schema)
+    return pd.concat([rounded[good], filled[~good]]).sort_index()
 
 
 def _close_shares(frame: pd.DataFrame, block: Fractions, source: str) -> None:

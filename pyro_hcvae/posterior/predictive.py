@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 from pyro import poutine
 from torch import Tensor
@@ -47,15 +48,20 @@ def draw_recipes(
     members = model.members
     device = next(model.parameters()).device
     total = len(packed) * draws_per_row
-    with drawing_scope(seed, device):
-        for start in range(0, total, CHUNK_ROWS):
-            rows = torch.arange(start, min(start + CHUNK_ROWS, total)) // draws_per_row
-            short = -len(rows) % members
-            padded = torch.cat([rows, rows[-1:].expand(short)])
-            batch = layout.unpack(packed[padded].view(-1, members, packed.shape[1]).transpose(0, 1).to(device))
+    size = max(1, CHUNK_ROWS // members) * members
+    for start in range(0, total, size):
+        rows = torch.arange(start, min(start + size, total)) // draws_per_row
+        padded = torch.cat([rows, rows[-1:].expand(-len(rows) % members)])
+        batch = layout.unpack(packed[padded].view(-1, members, packed.shape[1]).transpose(0, 1).to(device))
+        # A scope and a seed for each chunk: between chunks the caller's random numbers are the caller's own.
+        with drawing_scope(_mixed(seed, start // size), device):
             values = model.model(batch.conditions_only())
             out = layout.pack(values, batch.conditions).transpose(0, 1).flatten(0, 1)
-            yield rows, out[: len(rows)].cpu()
+        yield rows, out[: len(rows)].cpu()
+
+
+def _mixed(seed: int, chunk: int) -> int:
+    return int(np.random.SeedSequence([seed, chunk]).generate_state(1, np.uint64)[0] % 2**63)
 
 
 def structure_only(model: HierarchicalCVAE, batch: RecipeBatch) -> RecipeBatch:

@@ -94,7 +94,11 @@ def propose_recipes(
             break
     found = found.reset_index(drop=True)
     if found.empty:
-        raise InputError(f"none of {drawn} draws is a valid new recipe for these conditions: ask for other conditions")
+        if valid:
+            raise InputError(f"all {valid} valid draws are recipes of the table: propose those too with --allow-known")
+        raise InputError(
+            f"none of {drawn} draws is a valid recipe for these conditions: ask for other ones, or train longer"
+        )
     at = pd.DataFrame([dict(conditions.row)] * len(found))
     predicted = predictor.predict(found, at, level=_LEVEL)
     target = conditions.row[schema.performance.name]

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from pyro_hcvae.data.table import RecipeTable
-from pyro_hcvae.data.validity import structural_problems
+from pyro_hcvae.data.validity import is_valid, structural_problems
 from pyro_hcvae.errors import InputError
 from pyro_hcvae.posterior.partial import Completion, complete_rows
 from pyro_hcvae.posterior.predictive import draw_recipes
@@ -29,7 +29,8 @@ def prior_draws(count: int = 30_000) -> pd.DataFrame:
     model, _, codec = tiny_model(stir=0.12)
     frame = pd.DataFrame([{"T": 600.0, "Yield": 50.0}])
     drawn = torch.cat([x for _, x in draw_recipes(model, codec.layout, codec.encode(frame), count, seed=9)])
-    return codec.decode(drawn)
+    frame = codec.decode(drawn)
+    return frame[is_valid(frame, tiny_schema())]
 
 
 @pytest.mark.parametrize(
@@ -77,9 +78,9 @@ def test_a_whole_recipe_comes_back_as_it_is() -> None:
         assert (done.frame[name] == table.frame[name].iloc[0]).all()
 
 
-def test_nothing_given_is_a_draw_from_the_prior_with_equal_weights() -> None:
-    done = complete(partial(), n=100, proposals=500)
-    assert done.effective == pytest.approx(500, rel=1e-3)
+def test_nothing_given_is_a_draw_of_the_valid_part_of_the_prior_with_equal_weights() -> None:
+    done = complete(partial(), n=100, proposals=30_000)
+    assert done.effective == pytest.approx(len(prior_draws(30_000)), rel=0.02)
     assert len(done.frame) == 100
 
 
@@ -90,6 +91,17 @@ def test_given_shares_are_kept_and_the_open_ones_take_up_the_rest() -> None:
     assert np.allclose(shares.sum(axis=1), 1.0)
     problems = structural_problems(done.frame, tiny_schema())
     assert not problems[[c for c in problems if c.startswith("supports")]].to_numpy().any()
+
+
+@pytest.mark.parametrize("given", [{"A": 19.8}, {"X": 0.25}, {"X": 0.25, "B": 1.3}, {"A": 18.0, "Z": 0.95}, {}])
+def test_completions_are_valid_on_the_grid_with_the_given_cells_as_they_are(given: dict[str, object]) -> None:
+    done = complete(partial(**given), n=200).frame
+    assert is_valid(done, tiny_schema()).all()
+    for name, value in given.items():
+        assert (done[name] == value).all()
+    free = [c for c in "ABC" if c not in given]
+    assert np.allclose(done[free] * 2, (done[free] * 2).round())
+    assert np.allclose(done["Red T"] % 10, 0)
 
 
 def test_shares_that_are_whole_leave_nothing_open() -> None:
