@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from pyro_hcvae.cli import options
+from pyro_hcvae.errors import InputError
 
 
 def command(
@@ -20,6 +21,8 @@ def command(
         bool, typer.Option("--as-drawn", help="Do not round open cells to the laboratory's grid.")
     ] = False,
     seed: options.Seed = 0,
+    drop_column: options.DropColumn = None,
+    skip_bad_rows: options.SkipBadRows = False,
     decimal: options.Decimal = ".",
     thousands: options.Thousands = None,
     encoding: options.Encoding = "utf-8-sig",
@@ -34,8 +37,10 @@ def command(
     Examples:
       pyro-hcvae complete runs/drm partial.csv -n 10 --out completed.csv
     """
+    if partial.is_dir():
+        raise InputError(f"{partial} is a folder, not a table")
     path = out if out is not None else partial.with_name(f"{partial.stem}_completed.csv")
-    options.check_parent(path)
+    options.check_out(path, partial)
 
     import pandas as pd
 
@@ -48,7 +53,11 @@ def command(
         designer.schema,
         purpose="partial",
         options=options.read_options(decimal, thousands, encoding, sheet),
+        drop_columns=drop_column or (),
+        skip_bad_rows=skip_bad_rows,
     )
+    if not json:
+        options.show_findings(asked.report)
     parts, summaries = [], []
     for completion in designer.complete(asked, n, proposals=proposals, seed=seed, as_drawn=as_drawn):
         recipes = completion.frame
@@ -61,7 +70,7 @@ def command(
     extra = [f"{PROPOSAL_PREFIX}completes row", f"{PROPOSAL_PREFIX}effective sample size"]
     options.write_csv(designer.in_table_order(pd.concat(parts, ignore_index=True), extra), path)
     if json:
-        options.print_json({"out": path, "seed": seed, "rows": summaries})
+        options.print_json({"out": path, "seed": seed, "rows": summaries, "report": asked.report.to_dict()})
         return
     for summary in summaries:
         typer.echo(

@@ -54,7 +54,7 @@ def command(
     from pyro_hcvae.evaluation.cross_validation import cross_validate, summarise
 
     if out is not None:
-        options.check_parent(out)
+        options.check_out(out, table)
     settings = run_config(config, {"members": members, "steps": steps})
     data = RecipeTable.read(
         table,

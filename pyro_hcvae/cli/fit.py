@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 
 def command(
+    context: typer.Context,
     table: Annotated[
         Path | None, typer.Argument(metavar="TABLE", help="CSV, Excel or Parquet file.", show_default=False)
     ] = None,
@@ -55,15 +56,10 @@ def command(
       pyro-hcvae fit --resume runs/drm
     """
     if resume is not None:
-        given = {
-            "TABLE": table,
-            "--out": out,
-            "--config": config,
-            "--members": members,
-            "--steps": steps,
-            "--seed": seed,
-        }
-        if extra := [name for name, value in given.items() if value is not None]:
+        free = {"context", "resume", "device", "json", "quiet"}
+        sources = {name: context.get_parameter_source(name) for name in context.params if name not in free}
+        given = [name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"]
+        if extra := ["TABLE" if name == "table" else f"--{name.replace('_', '-')}" for name in given]:
             raise InputError(f"--resume goes on with the settings of the run: leave out {', '.join(extra)}")
         run = resume
     elif table is None or out is None:

@@ -15,6 +15,12 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from pyro_hcvae.data.reading import ReadOptions
+    from pyro_hcvae.data.report import ImportReport
+
+_RUN_FILES = {
+    "codec.json", "config.toml", "environment.json", "experiments.csv", "history.csv", "import_report.txt", "schema.toml",
+    "checkpoint.safetensors", "weights.safetensors",
+}  # fmt: skip
 
 Table = Annotated[Path, typer.Argument(metavar="TABLE", help="CSV, Excel or Parquet file.", show_default=False)]
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder made by 'fit' or 'demo'.", show_default=False)]
@@ -94,13 +100,23 @@ def write_csv(frame: pd.DataFrame, path: Path) -> None:
     write_atomically(path, frame.to_csv(index=False, lineterminator="\n").encode())
 
 
-def check_parent(path: Path) -> None:
-    """Refuse an output path that cannot be written, before any work is done.
+def check_out(path: Path, *inputs: Path) -> None:
+    """Refuse an output path that cannot be written, or that holds something else, before any work is done.
 
     Raises:
-        InputError: If its folder does not exist, or it is a folder itself.
+        InputError: If its folder does not exist, if it is a folder itself, an input, or a file of a run.
     """
     if path.is_dir():
         raise InputError(f"--out {path}: this is a folder; name a file in it")
     if not path.parent.is_dir():
         raise InputError(f"--out {path}: there is no folder {path.parent}")
+    if any(path.exists() and other.exists() and path.samefile(other) for other in inputs):
+        raise InputError(f"--out {path} is the input itself: choose another file")
+    if path.name in _RUN_FILES and (path.parent / "config.toml").exists():
+        raise InputError(f"--out {path} belongs to a run: choose another file")
+
+
+def show_findings(report: ImportReport) -> None:
+    """Say on stderr what an import changed or found odd."""
+    if report.findings:
+        typer.echo(report.to_text(), err=True)

@@ -44,7 +44,7 @@ def command(
     from pyro_hcvae.designer import RecipeDesigner
 
     designer = RecipeDesigner.load(run)
-    options.check_parent(path)
+    options.check_out(path)
     proposals = designer.propose(settings, target, n, seed=seed, allow_known=allow_known)
     intervals = write(designer, proposals, path)
     if json:

@@ -18,6 +18,8 @@ def command(
     out: Annotated[Path, typer.Option("--out", help="CSV file to write.")],
     draws_per_row: Annotated[int, typer.Option("--draws-per-row", min=1, help="Recipes for each row.")] = 1,
     seed: options.Seed = 0,
+    drop_column: options.DropColumn = None,
+    skip_bad_rows: options.SkipBadRows = False,
     decimal: options.Decimal = ".",
     thousands: options.Thousands = None,
     encoding: options.Encoding = "utf-8-sig",
@@ -32,7 +34,7 @@ def command(
     Examples:
       pyro-hcvae sample runs/drm --conditions held_out.csv --draws-per-row 20 --seed 1 --out draws.csv
     """
-    options.check_parent(out)
+    options.check_out(out, conditions)
 
     from pyro_hcvae.data.table import RecipeTable
     from pyro_hcvae.designer import RecipeDesigner
@@ -44,7 +46,11 @@ def command(
         designer.schema,
         purpose="conditions",
         options=options.read_options(decimal, thousands, encoding, sheet),
+        drop_columns=drop_column or (),
+        skip_bad_rows=skip_bad_rows,
     )
+    if not json:
+        options.show_findings(asked.report)
     count = 0
     with replacing(out) as file:
         for chunk in designer.sample(asked.frame, draws_per_row, seed=seed):
@@ -52,6 +58,8 @@ def command(
             file.write(text.encode())
             count += len(chunk)
     if json:
-        options.print_json({"draws": count, "conditions": len(asked), "seed": seed, "out": out})
+        options.print_json(
+            {"draws": count, "conditions": len(asked), "seed": seed, "out": out, "report": asked.report.to_dict()}
+        )
     else:
         typer.echo(f"{count} draws for {len(asked)} rows of conditions: {out}")

@@ -31,8 +31,10 @@ def init(
     Examples:
       pyro-hcvae schema init ours.xlsx --out ours.toml
     """
+    if table.is_dir():
+        raise InputError(f"{table} is a folder, not a table")
     path = out if out is not None else table.with_suffix(".toml")
-    options.check_parent(path)
+    options.check_out(path, table)
     if path.exists() and not force:
         raise InputError(f"{path} exists already: choose another --out, or replace it with --force")
 
@@ -93,23 +95,32 @@ def check(
       pyro-hcvae schema check ours.xlsx --schema ours.toml --out findings.csv
     """
     if out is not None:
-        options.check_parent(out)
+        options.check_out(out, table)
 
+    from pyro_hcvae.data.report import TableError
     from pyro_hcvae.data.schema import RecipeSchema
     from pyro_hcvae.data.table import RecipeTable
 
-    report = RecipeTable.read(
-        table,
-        RecipeSchema.load(schema),
-        options=options.read_options(decimal, thousands, encoding, sheet),
-        drop_columns=drop_column or (),
-        skip_bad_rows=skip_bad_rows,
-    ).report
+    error: TableError | None = None
+    try:
+        report = RecipeTable.read(
+            table,
+            RecipeSchema.load(schema),
+            options=options.read_options(decimal, thousands, encoding, sheet),
+            drop_columns=drop_column or (),
+            skip_bad_rows=skip_bad_rows,
+        ).report
+    except TableError as found:
+        error, report = found, found.report
     if out is not None:
         options.write_csv(report.to_frame(), out)
     if json:
-        options.print_json(report.to_dict())
-    else:
+        options.print_json(report.to_dict() | {"usable": error is None})
+    elif error is None:
         typer.echo(report.to_text())
-        if out is not None:
-            typer.echo(f"All cells: {out}")
+    if out is not None and not json:
+        typer.echo(f"All cells: {out}")
+    if error is not None:
+        if json:
+            raise typer.Exit(2)
+        raise error

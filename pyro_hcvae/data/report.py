@@ -13,6 +13,18 @@ from pyro_hcvae.errors import InputError
 Severity = Literal["error", "warning", "info"]
 
 
+class TableError(InputError):
+    """A table that cannot be used, with the whole report of what was found.
+
+    Attributes:
+        report: All findings, errors and others.
+    """
+
+    def __init__(self, message: str, report: ImportReport) -> None:
+        super().__init__(message)
+        self.report = report
+
+
 class Cell(NamedTuple):
     """One place in the file."""
 
@@ -125,7 +137,7 @@ class ImportReport:
         """Stop if the table cannot be used.
 
         Raises:
-            InputError: Names every kind of error with its first cells and the remedy.
+            TableError: Names every kind of error with its first cells and the remedy.
         """
         if not self.errors:
             return
@@ -133,7 +145,7 @@ class ImportReport:
         for finding in self.errors:
             lines.append(f"- {finding.message}" + (f" ({_some(finding.cells, 5)})" if finding.cells else ""))
             lines.append(f"  {finding.action}")
-        raise InputError("\n".join(lines))
+        raise TableError("\n".join(lines), self)
 
 
 def _some(cells: Sequence[Cell], count: int) -> str:

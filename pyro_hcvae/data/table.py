@@ -97,6 +97,8 @@ class RecipeTable:
                 known = tuple(str(c) for c in raw.columns)
                 raise InputError(f"cannot drop column {name!r}: {schema.did_you_mean(name, known)}")
         schema = schema.without(*(name for name in dropped if name in schema.columns))
+        passed_over = tuple(name for name in dropped if name not in schema.identifiers)
+        schema = schema.model_copy(update={"identifiers": (*schema.identifiers, *passed_over)})
         report = ImportReport(source, rows_read=len(raw))
         wanted = _wanted_columns(raw, schema, purpose, dropped, report)
         report.raise_errors()

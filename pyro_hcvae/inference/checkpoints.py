@@ -34,6 +34,7 @@ from pyro_hcvae.inference.config import RunConfig
 from pyro_hcvae.inference.engine import TrainState
 
 _ROW = "file row"
+_BEGUN = ".begun"
 
 
 class RunFolder:
@@ -84,10 +85,13 @@ class RunFolder:
             raise InputError(
                 f"{self.path} holds a run already. Choose another --out, or go on with: pyro-hcvae fit --resume {self.path}"
             )
+        if self.path.is_dir() and any(self.path.iterdir()) and not (self.path / _BEGUN).exists():
+            raise InputError(f"{self.path} is a folder with other files in it: choose a new --out")
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(f"{self.path}: cannot make this folder: {error.strerror}") from None
+        self._text(_BEGUN, "")  # a process that is killed before the end of this method may begin again
         experiments = experiments_csv(table)
         self._text("schema.toml", table.schema.to_toml())
         self._text("codec.json", codec.to_json())
@@ -96,6 +100,7 @@ class RunFolder:
         self._text("environment.json", json.dumps(_environment(table, experiments), indent=1) + "\n")
         # Last: from here on the folder counts as a run.
         self._text("config.toml", tomli_w.dumps(config.model_dump(mode="json", exclude_none=True)))
+        (self.path / _BEGUN).unlink()
 
     def read(self) -> tuple[RecipeTable, RecipeCodec, RunConfig]:
         """Read what `begin` wrote.
@@ -149,8 +154,8 @@ class RunFolder:
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
         self._tensors("weights.safetensors", tensors, {"format": "pyro-hcvae 1"})
         (self.path / "checkpoint.safetensors").unlink(missing_ok=True)
-        for name in ("history.csv", "checkpoint.safetensors", "weights.safetensors"):
-            for stale in self.path.glob(f".{name}.*"):  # left by a process that was killed while it wrote
+        for name in (_BEGUN, ".*.csv.*", ".*.safetensors.*", ".*.toml.*", ".*.json.*", ".*.txt.*"):
+            for stale in self.path.glob(name):  # left by a process that was killed while it wrote
                 stale.unlink()
 
     def load_weights(self) -> dict[str, Tensor]:
