@@ -55,7 +55,9 @@ def test_arrows_point_one_way(path: Path) -> None:
         assert fits, f"{path.relative_to(PACKAGE)} imports {name}"
 
 
-@pytest.mark.parametrize("path", [p for p in modules() if p.relative_to(PACKAGE).parts[0] == "model"], ids=lambda p: p.name)
+@pytest.mark.parametrize(
+    "path", [p for p in modules() if p.relative_to(PACKAGE).parts[0] == "model"], ids=lambda p: p.name
+)
 def test_the_model_knows_nothing_of_tables(path: Path) -> None:
     assert not imported(path) & {"pandas", "pyro_hcvae.data.table", "pyro_hcvae.data.codec"}
 

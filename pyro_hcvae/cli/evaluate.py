@@ -34,6 +34,7 @@ def command(
     thousands: options.Thousands = None,
     encoding: options.Encoding = "utf-8-sig",
     sheet: options.Sheet = None,
+    device: options.Device = "auto",
     json: options.Json = False,
 ) -> None:
     """Measure the model on recipes, compositions or laboratories that it has not seen.
@@ -66,7 +67,7 @@ def command(
     rows = []
     with training_progress(quiet=True) as on_interval:
         for scores in cross_validate(
-            data, settings, by=by, folds_count=folds, seeds=range(seeds), on_interval=on_interval
+            data, settings, by=by, folds_count=folds, seeds=range(seeds), on_interval=on_interval, device=device
         ):
             rows.append(scores)
             if not json:

@@ -48,12 +48,13 @@ class ReadOptions:
             raise InputError(f"--thousands {self.thousands!r}: must be one character and differ from --decimal")
 
 
-def read_frame(path: str | Path, options: ReadOptions | None = None) -> pd.DataFrame:
+def read_frame(path: str | Path, options: ReadOptions | None = None, *, as_text: Sequence[str] = ()) -> pd.DataFrame:
     """Read a table with its header, cells as they are.
 
     Args:
         path: A ``.csv``, ``.tsv``, ``.txt``, ``.xlsx`` or ``.parquet`` file.
         options: How numbers are written in it.
+        as_text: Columns of a text file that hold words even where they look like numbers (codes such as ``01`` or ``TRUE``).
 
     Returns:
         One row a record in file order; numeric columns parsed, others as objects. The index holds the row as a
@@ -72,7 +73,7 @@ def read_frame(path: str | Path, options: ReadOptions | None = None) -> pd.DataF
     suffix = path.suffix.lower()
     try:
         if suffix in (".csv", ".tsv", ".txt"):
-            frame = _read_text(path, options)
+            frame = _read_text(path, options, as_text)
         elif suffix in (".xlsx", ".xlsm"):
             frame = _read_workbook(path, options.sheet)
         elif suffix in (".parquet", ".pq"):
@@ -98,7 +99,7 @@ def _blank(frame: pd.DataFrame) -> pd.Series:
     return frame.isna().all(axis=1) if first.any() else first
 
 
-def _read_text(path: Path, options: ReadOptions) -> pd.DataFrame:
+def _read_text(path: Path, options: ReadOptions, as_text: Sequence[str]) -> pd.DataFrame:
     with path.open("rb") as file:
         head = file.read(4)
     if head[:2] in (b"\xff\xfe", b"\xfe\xff") and not options.encoding.lower().startswith("utf-16"):
@@ -128,6 +129,7 @@ def _read_text(path: Path, options: ReadOptions) -> pd.DataFrame:
                 na_values=[""],
                 low_memory=False,
                 index_col=False,
+                dtype={column: str for column in header if column.strip() in as_text},
             )
     except pd.errors.EmptyDataError:
         raise InputError(f"{path} is empty: a table needs a header line and at least one row") from None

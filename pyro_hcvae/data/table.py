@@ -69,7 +69,10 @@ class RecipeTable:
         Raises:
             InputError: If the file cannot be used; names rows, columns, values and the remedy.
         """
-        raw = read_frame(path, options)
+        words = [
+            b.column for b in schema.blocks if isinstance(b, Category) and any(isinstance(c, str) for c in b.codes)
+        ]
+        raw = read_frame(path, options, as_text=words)
         return cls.from_frame(
             raw, schema, source=str(path), purpose=purpose, drop_columns=drop_columns, skip_bad_rows=skip_bad_rows
         )

@@ -28,6 +28,7 @@ def cross_validate(
     seeds: Sequence[int] = (0,),
     draws: int = 256,
     on_interval: OnInterval = lambda trainer: None,
+    device: str = "auto",
 ) -> Iterator[dict[str, float]]:
     """Fit on all folds but one, and score that one; each seed shuffles the folds anew and seeds the training.
 
@@ -41,6 +42,7 @@ def cross_validate(
         seeds: Repetitions.
         draws: Importance draws of the densities.
         on_interval: Called after each interval of each training.
+        device: ``auto``, ``cpu`` or ``cuda``.
 
     Yields:
         Scores of one fold, with ``seed`` and ``fold``.
@@ -50,7 +52,7 @@ def cross_validate(
         train_config = config.train.model_copy(update={"seed": 1000 * seed})
         for fold, (train, test) in enumerate(folds(groups, folds_count, seed=seed)):
             designer = RecipeDesigner(table.schema, model=config.model, train=train_config)
-            designer.fit(table.select(train), on_interval=on_interval)
+            designer.fit(table.select(train), on_interval=on_interval, device=device)
             held = one_row_per_recipe(table.select(test), seed=seed)
             seen = one_row_per_recipe(table.select(train), seed=seed)
             seen_density = held_out_density(designer, seen, draws=draws, seed=seed)["log p recipe [nats]"]

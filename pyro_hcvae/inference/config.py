@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from pyro_hcvae.model.config import ModelConfig
+
+Positive = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class TrainConfig(BaseModel):
@@ -22,15 +25,16 @@ class TrainConfig(BaseModel):
     """Longest training, in minibatches."""
     batch_size: int = Field(default=64, ge=1)
     """Recipes in a minibatch, one random row of each."""
-    learning_rate: float = Field(default=2e-3, gt=0)
+    learning_rate: Positive | tuple[Positive, ...] = 2e-3
+    """Peak of the cosine schedule; one value, or one a member."""
     weight_decay: float = Field(default=1e-2, ge=0)
     """Decoupled weight decay of AdamW."""
     clip_norm: float = Field(default=5.0, gt=0)
     """Largest norm of one member's gradient."""
-    beta_warmup: float = Field(default=0.3, ge=0, le=1)
-    """Share of the steps over which beta rises to 1."""
-    gamma: Literal["balanced"] | tuple[float, ...] = "balanced"
-    """Layer factors: from the data as in NVAE, or fixed, top first."""
+    beta_warmup: Share | tuple[Share, ...] = 0.3
+    """Share of the steps over which beta rises to 1; one value, or one a member."""
+    gamma: Literal["balanced"] | tuple[Positive, ...] | tuple[tuple[Positive, ...], ...] = "balanced"
+    """Layer factors: from the data as in NVAE, or fixed, top first; one list, or one a member."""
     gamma_release: bool = True
     """Whether the factors go to 1 with beta, or are held to the end."""
     hide_probability: float = Field(default=0.25, ge=0, le=1)
@@ -50,9 +54,25 @@ class TrainConfig(BaseModel):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.gamma != "balanced" and any(not g > 0 for g in self.gamma):
-            raise ValueError("gamma: factors must be positive")
+        for name in ("learning_rate", "beta_warmup"):
+            value = getattr(self, name)
+            if isinstance(value, tuple) and len(value) != self.members:
+                raise ValueError(f"{name}: {len(value)} values for {self.members} members")
+        if self.gamma != "balanced" and isinstance(self.gamma[0], tuple) and len(self.gamma) != self.members:
+            raise ValueError(f"gamma: {len(self.gamma)} lists for {self.members} members")
         return self
+
+    def each(self, name: Literal["learning_rate", "beta_warmup"]) -> tuple[float, ...]:
+        """A setting of every member."""
+        value = getattr(self, name)
+        return value if isinstance(value, tuple) else (value,) * self.members
+
+    def fixed_gamma(self) -> tuple[tuple[float, ...], ...] | None:
+        """Layer factors of every member, shape ``(M, L)``; None if they are balanced from the data."""
+        if self.gamma == "balanced":
+            return None
+        rows = self.gamma if isinstance(self.gamma[0], tuple) else (self.gamma,) * self.members
+        return tuple(tuple(float(g) for g in row) for row in rows if isinstance(row, tuple))
 
     @property
     def seeds(self) -> tuple[int, ...]:

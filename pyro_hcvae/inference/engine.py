@@ -90,11 +90,13 @@ class Trainer:
     ) -> None:
         if model.members != config.members:
             raise ValueError(f"the model has {model.members} members, the settings {config.members}")
-        if config.gamma != "balanced" and len(config.gamma) != len(model.latent_dims):
-            raise InputError(f"gamma: {len(config.gamma)} factors for {len(model.latent_dims)} layers of the schema")
+        fixed = config.fixed_gamma()
+        if fixed is not None and any(len(row) != len(model.latent_dims) for row in fixed):
+            raise InputError(f"gamma: {len(fixed[0])} factors for {len(model.latent_dims)} layers of the schema")
         self.model, self.data, self.config = model, data, config
         self.device = next(model.parameters()).device
         self.packed = data.packed.to(self.device)
+        self._fixed_gamma = None if fixed is None else torch.tensor(fixed, device=self.device).T
         self.latents = tuple(model.latent_dims)
         self.dims = list(model.latent_dims.values())
         self.flat = FlatParameters(model)
@@ -160,10 +162,10 @@ class Trainer:
         self._validate(start + steps)
 
     def _step(self, step: int, rows: Tensor, noise: Tensor, hidden: Tensor, blur: Tensor, keep: Tensor) -> None:
-        config, state = self.config, self.state
+        state = self.state
         batch = self.data.layout.unpack(self.packed[rows])
         batch = batch.hide(self._hidden_sites(hidden)).blur(blur, keep)
-        beta = schedules.beta(step, round(config.beta_warmup * config.steps))
+        beta = self._beta(step)
         gamma = self._gamma(beta)
         elbo = ScaledELBO(
             {name: (beta * gamma[i])[:, None] for i, name in enumerate(self.latents)}, row_weights=1 / rows.shape[1]
@@ -175,14 +177,17 @@ class Trainer:
             state.rates = 0.9 * state.rates + 0.1 * rates
             self._update(step, grads)
 
-    def _gamma(self, beta: float) -> Tensor:
+    def _beta(self, step: int) -> Tensor:
+        """Annealing factor of each member, shape ``(M,)``."""
+        warmups = (round(share * self.config.steps) for share in self.config.each("beta_warmup"))
+        return torch.tensor([schedules.beta(step, warmup) for warmup in warmups], device=self.device)
+
+    def _gamma(self, beta: Tensor) -> Tensor:
         """Layer factors of this step, shape ``(L, M)``."""
-        config, rates = self.config, self.state.rates
-        if config.gamma == "balanced":
-            gamma = schedules.balanced_gamma(rates, self.dims)
-        else:
-            gamma = torch.tensor(config.gamma, device=rates.device)[:, None].expand_as(rates)
-        return schedules.released(gamma, beta) if config.gamma_release else gamma
+        gamma = self._fixed_gamma
+        if gamma is None:
+            gamma = schedules.balanced_gamma(self.state.rates, self.dims)
+        return schedules.released(gamma, beta) if self.config.gamma_release else gamma
 
     def _hidden_sites(self, hidden: Tensor) -> dict[str, Tensor]:
         """Hidden blocks ``(M, B, blocks)`` -> hidden rows of each site."""
@@ -197,7 +202,10 @@ class Trainer:
     def _update(self, step: int, grads: Tensor) -> None:
         """AdamW on the flat buffers, gradients clipped member by member."""
         config, state = self.config, self.state
-        rate = schedules.learning_rate(step, config.steps, config.learning_rate, warmup_steps=min(100, config.steps))
+        warmup = min(100, config.steps)
+        peaks = config.each("learning_rate")
+        now = [schedules.learning_rate(step, config.steps, peak, warmup_steps=warmup) for peak in peaks]
+        rate = torch.tensor(now, device=self.device)[:, None]
         norm = grads.norm(dim=1, keepdim=True)
         grads.mul_(config.clip_norm / norm.clamp(min=config.clip_norm))
         first, second = _ADAM_BETAS
@@ -206,7 +214,8 @@ class Trainer:
         correction = math.sqrt(1 - second ** (step + 1))
         denominator = torch.sqrt(state.second, out=self._scratch).div_(correction).add_(_ADAM_EPSILON)
         self.flat.values.mul_(1 - rate * config.weight_decay)
-        self.flat.values.addcdiv_(state.first, denominator, value=-rate / (1 - first ** (step + 1)))
+        move = torch.div(state.first, denominator, out=self._scratch).mul_(rate / (1 - first ** (step + 1)))
+        self.flat.values.sub_(move)
 
     def _validation_set(self) -> tuple[RecipeBatch, Tensor, Tensor]:
         """Held-out rows of each member ``(M, V)``, their weights, and fixed noise; short members are padded."""
@@ -229,9 +238,9 @@ class Trainer:
         state.best_loss = torch.where(better, loss, state.best_loss)
         chosen = better.to(self.device)
         state.best_values[chosen] = self.flat.values[chosen]
-        counting = step >= config.beta_warmup * config.steps
+        counting = torch.tensor([step >= share * config.steps for share in config.each("beta_warmup")])
         state.waited = torch.where(better, 0, state.waited + (going & counting))
-        beta = schedules.beta(step, round(config.beta_warmup * config.steps))
+        beta = self._beta(step)
         gamma = self._gamma(beta)
         means: Mapping[str, Tensor] = {
             **{f"rate {name}": (terms.rate[name] * weights).sum(1) for name in self.latents},
@@ -246,7 +255,7 @@ class Trainer:
                     "validation_loss": loss[member].item(),
                     "best": int(better[member].item()),
                     "waited": int(state.waited[member].item()),
-                    "beta": beta,
+                    "beta": beta[member].item(),
                     **{name: value[member].item() for name, value in means.items()},
                 }
             )

@@ -179,3 +179,32 @@ def test_a_table_of_one_recipe_is_refused(laboratory: Path, cli: Command, tmp_pa
     path = spoiled(laboratory, tmp_path, lambda t: "\n".join(t.splitlines()[:4]) + "\n")
     message = refused(cli, "fit", path, "--schema", laboratory / "schema.toml", "--out", tmp_path / "run")
     assert "two different recipes" in message
+
+
+def test_inputs_and_runs_are_never_replaced(laboratory: Path, cli: Command, tmp_path: Path) -> None:
+    table = tmp_path / "t.csv"
+    table.write_bytes((laboratory / "table.csv").read_bytes())
+    run, schema = laboratory / "run", laboratory / "schema.toml"
+    assert "input itself" in refused(cli, "sample", run, "--conditions", table, "--out", table)
+    assert "input itself" in refused(cli, "complete", run, table, "--out", table)
+    assert "input itself" in refused(cli, "schema", "check", table, "--schema", schema, "--out", table)
+    assert "belongs to a run" in refused(cli, "propose", run, "--target", 50, "--out", run / "experiments.csv")
+    (tmp_path / "schema.toml").write_bytes(schema.read_bytes())
+    assert "other files" in refused(cli, "fit", table, "--schema", tmp_path / "schema.toml", "--out", tmp_path)
+    assert (tmp_path / "schema.toml").read_bytes() == schema.read_bytes()
+    assert table.read_bytes() == (laboratory / "table.csv").read_bytes()
+
+
+def test_folders_where_files_belong(laboratory: Path, cli: Command, tmp_path: Path) -> None:
+    assert "folder" in refused(cli, "schema", "init", tmp_path)
+    assert "folder" in refused(cli, "complete", laboratory / "run", tmp_path)
+
+
+def test_a_fit_that_diverges_says_so(laboratory: Path, cli: Command, tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text("[train]\nlearning_rate = 1e30\nsteps = 60\nmembers = 1\n")
+    message = refused(
+        cli, "fit", laboratory / "table.csv", "--schema", laboratory / "schema.toml", "--config",
+        tmp_path / "config.toml", "--out", tmp_path / "run", "--quiet",
+    )  # fmt: skip
+    assert "diverged" in message
+    assert not (tmp_path / "run" / "weights.safetensors").exists()

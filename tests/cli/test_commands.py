@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.exceptions import NotFittedError
 
-from pyro_hcvae import RecipeDesigner, RecipeSchema, RecipeTable
+from pyro_hcvae import RecipeDesigner, RecipeSchema, RecipeTable, TrainConfig
 from pyro_hcvae.data.validity import is_valid
 from tests.cli.conftest import Command
 
@@ -192,3 +193,57 @@ def test_help_and_version(cli: Command) -> None:
         assert result.code == 0
         assert "Examples" in result.out
     assert "pyro-hcvae 0" in cli("--version").out
+
+
+def test_what_a_partial_table_gives_wrongly_is_said(laboratory: Path, cli: Command, tmp_path: Path) -> None:
+    pd.DataFrame([{"X": 0.5, "Y": 0.4, "Z": 0.0, "T": 650.0, "Yield": 60.0}]).to_csv(tmp_path / "p.csv", index=False)
+    result = cli("complete", laboratory / "run", tmp_path / "p.csv", "-n", 2)
+    assert result.code == 0
+    assert "divided by their sum" in result.err
+
+
+def test_a_check_writes_the_whole_report_also_when_there_are_errors(
+    laboratory: Path, cli: Command, tmp_path: Path
+) -> None:
+    table = pd.read_csv(laboratory / "table.csv")
+    table.loc[[3, 5, 7, 9, 11, 13], "A"] = -1.0
+    table.to_csv(tmp_path / "t.csv", index=False)
+    arguments = (
+        "schema",
+        "check",
+        tmp_path / "t.csv",
+        "--schema",
+        laboratory / "schema.toml",
+        "--out",
+        tmp_path / "f.csv",
+    )
+    assert cli(*arguments).code == 2
+    findings = pd.read_csv(tmp_path / "f.csv")
+    assert findings.loc[findings["code"] == "negative", "row"].tolist() == [5, 7, 9, 11, 13, 15]
+    result = cli(*arguments, "--json")
+    assert result.code == 2
+    assert json.loads(result.out)["usable"] is False
+
+
+def test_columns_left_out_of_a_fit_stay_left_out(laboratory: Path, cli: Command, tmp_path: Path) -> None:
+    table = pd.read_csv(laboratory / "table.csv").assign(Notes="as usual")
+    table.to_csv(tmp_path / "t.csv", index=False)
+    run = tmp_path / "run"
+    arguments = ("--schema", laboratory / "schema.toml", "--config", laboratory / "config.toml", "--steps", 20)
+    assert cli("fit", tmp_path / "t.csv", *arguments, "--drop-column", "Notes", "--out", run, "--quiet").code == 0
+    table.head(2).to_csv(tmp_path / "partial.csv", index=False)
+    assert cli("complete", run, tmp_path / "partial.csv", "-n", 1).code == 0
+
+
+def test_refitting_forgets_the_first_table() -> None:
+    from tests.laboratories import SMALL, tiny_table
+
+    train = TrainConfig(members=1, steps=5, batch_size=8)
+    designer = RecipeDesigner(tiny_table().schema, model=SMALL, train=train).fit(tiny_table())
+    first = designer.predictor
+    assert designer.fit(tiny_table(seed=1)).predictor is not first
+
+
+def test_a_designer_that_was_not_fitted_says_so() -> None:
+    with pytest.raises(NotFittedError, match="call fit"):
+        RecipeDesigner("drm").propose({}, 80)

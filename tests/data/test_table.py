@@ -408,3 +408,17 @@ def test_the_real_table_without_the_copied_column():
     table = RecipeTable.read(path, RecipeSchema.load("drm"), drop_columns=["Ag"])
     assert not table.report.find("columns-equal")
     assert len(table) == 5908
+
+
+def test_codes_that_look_like_numbers_or_truth_values_stay_words(tmp_path):
+    text = 'name = "t"\n[performance]\nname = "Y"\n[[stages]]\nname = "s"\n[[stages.blocks]]\nkind = "category"\n'
+    for codes, cells in (
+        (("01", "02"), ["01", "02"]),
+        (("TRUE", "FALSE"), ["FALSE", "TRUE"]),
+        (("NA", "None"), ["None", "NA"]),
+    ):
+        listed = ", ".join(f'"{c}"' for c in codes)
+        schema = RecipeSchema.from_toml(text + f'name = "code"\ncolumn = "C"\ncodes = [{listed}]\n')
+        path = tmp_path / "t.csv"
+        path.write_text("C,Y\n" + "".join(f"{c},1.5\n" for c in cells))
+        assert RecipeTable.read(path, schema).frame["C"].tolist() == cells

@@ -11,6 +11,7 @@ from pyro_hcvae.data.codec import RecipeCodec
 from pyro_hcvae.data.splits import hold_out
 from pyro_hcvae.inference.config import TrainConfig
 from pyro_hcvae.inference.engine import Trainer, TrainState
+from pyro_hcvae.inference.schedules import learning_rate
 from pyro_hcvae.inference.streams import TrainingData
 from pyro_hcvae.model.config import ModelConfig
 from pyro_hcvae.model.hierarchical import HierarchicalCVAE
@@ -149,7 +150,7 @@ def test_nothing_global_is_touched() -> None:
 def test_history_records_the_schedule() -> None:
     run = trainer(CONFIG.model_copy(update={"beta_warmup": 0.5}))
     history = run.train().history
-    assert [r["beta"] for r in history[::3]] == [0.4, 0.8, 1.0, 1.0, 1.0]
+    assert [r["beta"] for r in history[::3]] == pytest.approx([0.4, 0.8, 1.0, 1.0, 1.0])
     assert history[-1]["gamma z_metal"] == pytest.approx(1.0)
     names = [name for name in history[0] if name.startswith("gamma ")]
     assert sum(history[0][name] for name in names) == pytest.approx(3.0, rel=1e-5)
@@ -159,6 +160,44 @@ def test_gamma_can_be_held_to_the_end() -> None:
     run = trainer(CONFIG.model_copy(update={"gamma": (1.5, 1.0, 0.5), "gamma_release": False}))
     history = run.train().history
     assert [history[-1][f"gamma {name}"] for name in run.latents] == pytest.approx([1.5, 1.0, 0.5])
+
+
+def test_settings_of_each_member_are_as_if_it_were_alone() -> None:
+    own = {
+        "learning_rate": (1e-3, 4e-3, 2e-3),
+        "beta_warmup": (0.1, 0.5, 0.9),
+        "gamma": ((1.5, 1.0, 0.5), (1.0, 1.0, 1.0), (0.5, 1.0, 1.5)),
+        "gamma_release": False,
+    }
+    crowd = trainer(TrainConfig(**CONFIG.model_dump() | own))
+    crowd.train()
+    for member in range(3):
+        alone = CONFIG.model_dump() | {name: v[member] if isinstance(v, tuple) else v for name, v in own.items()}
+        single = trainer(TrainConfig(**alone | {"members": 1, "seed": CONFIG.seed + member}))
+        single.train()
+        assert (single.flat.values[0] - crowd.flat.values[member]).abs().max() < 2e-5
+    with pytest.raises(ValueError, match="2 values for 3 members"):
+        TrainConfig(**CONFIG.model_dump() | {"learning_rate": (1e-3, 1e-3)})
+
+
+def test_the_update_is_adamw_with_each_members_gradient_clipped() -> None:
+    run = trainer()
+    config, generator = run.config, torch.Generator().manual_seed(0)
+    reference = [torch.nn.Parameter(row.clone()) for row in run.flat.values]
+    optimizer = torch.optim.AdamW(reference, lr=1.0, weight_decay=config.weight_decay)
+    size = torch.tensor([[1e-3], [1.0], [50.0]])  # the last members' gradients are beyond the largest norm
+    for step in range(6):
+        grads = size * torch.randn(run.flat.values.shape, generator=generator)
+        for p, g in zip(reference, grads, strict=True):
+            p.grad = g.clone()
+            torch.nn.utils.clip_grad_norm_([p], config.clip_norm)
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(step, config.steps, 2e-3, warmup_steps=100)
+        optimizer.step()
+        run._update(step, grads)
+    for member, p in enumerate(reference):
+        assert torch.allclose(run.flat.values[member], p, atol=1e-6)
+    assert run.state.first[2].norm() < config.clip_norm
 
 
 def test_as_many_fixed_factors_as_layers_are_needed() -> None:

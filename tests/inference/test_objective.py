@@ -111,7 +111,21 @@ def test_analytic_gradient_of_a_gaussian_pair() -> None:
 def test_a_mistyped_site_name_raises() -> None:
     model, batch, _ = tiny_model()
     with pytest.raises(ValueError, match="'z_metl'"):
-        ScaledELBO({"z_metl": 0.5}).terms(model.model, model.guide, batch)
+        ScaledELBO({"z_metl": 0.5}, row_weights=0.1).terms(model.model, model.guide, batch)
+    assert not pyro.poutine.runtime._PYRO_STACK  # nothing goes on scaling what comes next
+
+
+def test_a_guide_without_reparameterised_draws_raises() -> None:
+    p = torch.tensor(0.3, requires_grad=True)
+
+    def model() -> None:
+        pyro.sample("z", dist.Bernoulli(torch.tensor(0.5)))
+
+    def guide() -> None:
+        pyro.sample("z", dist.Bernoulli(p))
+
+    with pytest.raises(NotImplementedError, match="'z'"):
+        ScaledELBO().terms(model, guide)
 
 
 def test_latents_must_match() -> None:

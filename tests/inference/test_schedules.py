@@ -35,6 +35,8 @@ def test_equal_share_of_the_rate_gives_a_smaller_factor_to_a_larger_layer() -> N
 
 def test_released_reaches_one_with_beta() -> None:
     gamma = torch.tensor([1.5, 1.0, 0.5])
-    assert torch.allclose(released(gamma, 0.0), gamma)
-    assert torch.allclose(released(gamma, 0.5), torch.tensor([1.25, 1.0, 0.75]))
-    assert torch.equal(released(gamma, 1.0), torch.ones(3))
+    gamma = gamma[:, None].expand(3, 3)
+    now = released(gamma, torch.tensor([0.0, 0.5, 1.0]))
+    assert torch.allclose(now[:, 0], gamma[:, 0])
+    assert torch.allclose(now[:, 1], torch.tensor([1.25, 1.0, 0.75]))
+    assert torch.equal(now[:, 2], torch.ones(3))

@@ -46,7 +46,7 @@ def acrolein_table(recipes: int = 50, *, seed: int = 0) -> pd.DataFrame:
     return pd.DataFrame(records)
 
 
-def test_init_edit_check_fit_propose(tmp_path: Path, cli: Command) -> None:  # noqa: F811
+def test_init_edit_check_fit_propose(tmp_path: Path, cli: Command) -> None:
     table, schema_file = tmp_path / "acrolein.xlsx", tmp_path / "acrolein.toml"
     acrolein_table().to_excel(table, index=False)
     (tmp_path / "config.toml").write_text(CONFIG)
@@ -74,9 +74,7 @@ def test_init_edit_check_fit_propose(tmp_path: Path, cli: Command) -> None:  # n
     run = tmp_path / "run"
     result = cli("fit", table, "--schema", schema_file, "--config", tmp_path / "config.toml", "--out", run, "--quiet")
     assert result.code == 0, result.err
-    result = cli(
-        "propose", run, "--set", "Reaction T / K=623", "--set", "Pressure (bar)=2", "--target", 45, "-n", 8
-    )
+    result = cli("propose", run, "--set", "Reaction T / K=623", "--set", "Pressure (bar)=2", "--target", 45, "-n", 8)
     assert result.code == 0, result.err
     frame = pd.read_csv(run / "recipes.csv")
     assert len(frame) == 8

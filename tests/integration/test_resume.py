@@ -49,7 +49,7 @@ def files(tmp_path: Path) -> tuple[object, ...]:
 @pytest.mark.slow
 def test_kill_at_random_times_and_resume_to_the_same_bits(tmp_path: Path, files: tuple[object, ...]) -> None:
     whole = start(*files, tmp_path / "whole")
-    out, err = whole.communicate(timeout=120)
+    _, err = whole.communicate(timeout=120)
     assert whole.returncode == 0, err
     rng = random.Random(7)
     run, kills = tmp_path / "killed", 0
@@ -67,7 +67,7 @@ def test_kill_at_random_times_and_resume_to_the_same_bits(tmp_path: Path, files:
             if process.poll() is None:
                 process.send_signal(signal.SIGKILL)
                 kills += 1
-        out, err = process.communicate(timeout=120)
+        _, err = process.communicate(timeout=120)
         if (run / "weights.safetensors").exists():
             break
         assert process.returncode == -signal.SIGKILL, err

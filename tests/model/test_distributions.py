@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from pyro_hcvae.model.distributions import SubsetBernoulli, largest_logit
+from pyro_hcvae.model.networks import soft_clamp
 
 
 def all_subsets(features: int) -> Tensor:
@@ -88,6 +89,25 @@ def test_known_components_are_marginalised_and_completed() -> None:
     frequency = torch.bincount(codes, minlength=32) / len(codes)
     expected = torch.where(agree, probability, 0.0).detach()
     assert (frequency - expected / expected.sum()).abs().max() < 0.03
+
+
+def test_a_large_set_can_be_learned() -> None:
+    """20 components without a cap: one nearly always present, one half of the time, the others rare."""
+    rates = torch.full((20,), 0.01)
+    rates[0], rates[1] = 0.95, 0.5
+    generator = torch.Generator().manual_seed(0)
+    data = (torch.rand(4000, 20, generator=generator) < rates).float()
+    sizes = torch.zeros(21, requires_grad=True)
+    logits = torch.zeros(20, requires_grad=True)
+    optimizer = torch.optim.Adam([sizes, logits], lr=0.1)
+    limit = largest_logit(20)
+    for _ in range(150):
+        optimizer.zero_grad()
+        loss = -SubsetBernoulli(sizes, soft_clamp(logits, limit)).log_prob(data).mean()
+        loss.backward()
+        optimizer.step()
+    independent = torch.distributions.Bernoulli(rates).entropy().sum()
+    assert loss < independent + 0.05
 
 
 def test_more_components_than_there_are_is_refused() -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
+from pyro_hcvae.posterior import predictive
 from pyro_hcvae.posterior.predictive import draw_recipes, explain
 from tests.laboratories import tiny_codec, tiny_model
 
@@ -35,6 +37,24 @@ def test_random_state_is_left_alone() -> None:
     before = torch.random.get_rng_state()
     draws(1)
     assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_between_chunks_everything_is_the_callers_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(predictive, "CHUNK_ROWS", 10)
+    model, _, codec = tiny_model(stir=0.3)
+    _, packed = tiny_codec()
+    whole = torch.cat([x for _, x in draw_recipes(model, codec.layout, packed[:7], 5, seed=1)])
+    parts = []
+    threads = torch.get_num_threads()
+    for _, drawn in draw_recipes(model, codec.layout, packed[:7], 5, seed=1):
+        assert torch.is_grad_enabled()
+        assert torch.get_num_threads() == threads
+        with torch.random.fork_rng():
+            torch.manual_seed(99)  # what the caller does in between does not matter
+            torch.rand(3)
+        parts.append(drawn)
+    assert len(parts) == 4
+    assert torch.equal(torch.cat(parts), whole)
 
 
 def test_draws_do_not_depend_on_what_is_known_of_the_recipe() -> None:
