@@ -31,7 +31,7 @@ def command(
 
     Conditions that are not set are taken as typical of the table, and named. The output starts with the table's own columns, so
     that measured proposals can be appended to it; a second file beside it (..._intervals.csv) holds presence probabilities
-    and credible intervals, one line a recipe and column.
+    and 90 % credible intervals of recipes like the proposed one, one line a recipe and column.
 
     Examples:
       pyro-hcvae propose runs/drm --set "Reaction T=700" --set "CO2/CH4=1" --target 85 -n 20

@@ -40,7 +40,9 @@ class Proposals:
         conditions: What they are made for.
         frame: One row a recipe, best first: schema columns (the performance is left empty: it is not measured), then columns
             that begin with ``proposal:``.
-        intervals: One row a recipe and column: presence probability and 90 % credible interval, in the column's unit.
+        intervals: One row a recipe and column: presence probability and 90 % credible interval, in the column's unit. They are
+            of ``p(x' | z, c)`` with ``z ~ q(z | x, c)``, what the model expects of recipes like this one: a number outside of
+            its interval is unusual for its kind.
         drawn: Draws made.
         valid: Of these, structurally valid ones.
         novel: Of these, recipes that are not in the table.
