@@ -1,15 +1,22 @@
 """Sphinx configuration."""
 
 import os
+import re
 from importlib.metadata import version as version_of
+from pathlib import Path
+
+from sphinx.application import Sphinx
+from sphinx.util import logging
 
 project = "pyro-hcvae"
 author = "the pyro-hcvae authors"
 project_copyright = author
 release = version = version_of("pyro-hcvae")
 
-# tqdm tells each notebook that it has no progress bar for it.
+# For the kernels of the notebooks. tqdm would tell each of them that it has no progress bar for it; matrices are too small here
+# for a second thread to be worth waking.
 os.environ["PYTHONWARNINGS"] = "ignore:IProgress not found"
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.mathjax", "sphinx.ext.viewcode"]
 exclude_patterns = ["_build", "**.ipynb_checkpoints"]
@@ -39,3 +46,12 @@ nitpicky = False
 html_theme = "furo"
 html_title = f"pyro-hcvae {release}"
 html_show_sphinx = False
+
+
+def setup(app: Sphinx) -> None:
+    """Warn of modules that the API page leaves out; the command line describes itself."""
+    listed = set(re.findall(r"automodule:: (\S+)", (Path(app.srcdir) / "api.md").read_text(encoding="utf-8")))
+    for path in sorted((Path(app.srcdir).parent / "pyro_hcvae").rglob("*.py")):
+        name = ".".join(path.relative_to(Path(app.srcdir).parent).with_suffix("").parts)
+        if not (path.stem.startswith("__") or name.startswith("pyro_hcvae.cli.") or name in listed):
+            logging.getLogger(__name__).warning("docs/api.md does not list %s", name)

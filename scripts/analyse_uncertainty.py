@@ -34,9 +34,6 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from pyro import poutine
-from rich.box import SIMPLE
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor
 
 from pyro_hcvae import InputError, RecipeDesigner, RecipeTable
@@ -168,20 +165,14 @@ def proposed_recipes(designer: RecipeDesigner, asked: Sequence[str], target: flo
 
 
 def show(frame: pd.DataFrame) -> None:
-    """Print the parts as shares of the variance."""
-    table = Table(box=SIMPLE, show_edge=False)
-    for title in ("recipe", "column", "unit", "value", "mean", "sd", "aleatoric", "latent", "epistemic"):
-        table.add_column(title, justify="left" if title in ("column", "unit") else "right", no_wrap=True)
-    for row in frame.to_dict("records"):
-        shares = [row[name] / row["variance"] for name in ("aleatoric", "latent", "epistemic")]
-        table.add_row(
-            str(row["recipe"]),
-            str(row["column"]),
-            str(row["unit"]),
-            *(f"{row[name]:.3g}" for name in ("value", "mean", "sd")),
-            *("-" if np.isnan(share) else f"{100 * share:.0f} %" for share in shares),
+    """Print the parts as shares of the variance, in %."""
+    shown = frame[["recipe", "column", "unit", "value", "mean", "sd"]]
+    shares = 100 * frame[["aleatoric", "latent", "epistemic"]].div(frame["variance"], axis=0)
+    print(
+        pd.concat([shown, shares.add_suffix(" %").round()], axis=1).to_string(
+            index=False, na_rep="-", float_format="%.4g"
         )
-    Console().print(table)
+    )
 
 
 def parser() -> argparse.ArgumentParser:

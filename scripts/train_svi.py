@@ -35,6 +35,7 @@ from pyro_hcvae.data.splits import hold_out
 from pyro_hcvae.data.virtual_lab import VirtualLab
 from pyro_hcvae.inference import schedules
 from pyro_hcvae.inference.objective import ElboTerms
+from pyro_hcvae.model.scopes import computing_scope
 from pyro_hcvae.posterior.importance import log_marginal
 
 Program = Callable[[RecipeBatch], dict[str, Tensor]]
@@ -105,7 +106,7 @@ def train(
     rates = torch.ones(len(dims), network.members)
     elbo = RecordingELBO(row_weights=1.0 / batch_size)
     records: list[dict[str, float]] = []
-    with pyro.get_param_store().scope():
+    with computing_scope(), pyro.get_param_store().scope():
         svi = SVI(*with_parameters(network), optimizer, elbo)
         for step in range(steps):
             beta = schedules.beta(step, round(warmup * steps))
