@@ -27,6 +27,7 @@ def command(
     thousands: options.Thousands = None,
     encoding: options.Encoding = "utf-8-sig",
     sheet: options.Sheet = None,
+    force: options.Force = False,
     json: options.Json = False,
 ) -> None:
     """Fill the empty cells of partial recipes.
@@ -40,7 +41,7 @@ def command(
     if partial.is_dir():
         raise InputError(f"{partial} is a folder, not a table")
     path = out if out is not None else partial.with_name(f"{partial.stem}_completed.csv")
-    options.check_out(path, partial)
+    options.check_out(path, partial, force=force)
 
     import pandas as pd
 

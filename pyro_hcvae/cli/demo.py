@@ -11,6 +11,7 @@ from pyro_hcvae.cli import options
 from pyro_hcvae.errors import InputError
 
 _STEPS, _MEMBERS, _RECIPES = 1500, 3, 300
+_WARMUP = 0.8  # in so short a training, an early full weight on the rates would silence the latents
 
 
 def command(
@@ -47,7 +48,7 @@ def command(
     table = RecipeTable.read(source, RecipeSchema.load("drm"))
     if not json:
         typer.echo(f"{TITLE}\n{table.report.to_text(examples=1)}\n", err=True)
-    train = TrainConfig(members=_MEMBERS, steps=_STEPS, seed=seed)
+    train = TrainConfig(members=_MEMBERS, steps=_STEPS, beta_warmup=_WARMUP, seed=seed)
     designer = RecipeDesigner(table.schema, train=train)
     with training_progress(quiet=json) as on_interval:
         designer.fit(table, out=out / "run", on_interval=on_interval)

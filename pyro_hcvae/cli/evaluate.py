@@ -35,6 +35,7 @@ def command(
     encoding: options.Encoding = "utf-8-sig",
     sheet: options.Sheet = None,
     device: options.Device = "auto",
+    force: options.Force = False,
     json: options.Json = False,
 ) -> None:
     """Measure the model on recipes, compositions or laboratories that it has not seen.
@@ -55,7 +56,7 @@ def command(
     from pyro_hcvae.evaluation.cross_validation import cross_validate, summarise
 
     if out is not None:
-        options.check_out(out, table)
+        options.check_out(out, table, force=force)
     settings = run_config(config, {"members": members, "steps": steps})
     data = RecipeTable.read(
         table,

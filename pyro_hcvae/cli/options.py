@@ -32,6 +32,7 @@ Decimal = Annotated[str, typer.Option("--decimal", help="Decimal mark of a text 
 Thousands = Annotated[str | None, typer.Option("--thousands", help="Thousands separator of a text file.")]
 Encoding = Annotated[str, typer.Option("--encoding", help="Encoding of a text file, e.g. cp1252.")]
 Sheet = Annotated[str | None, typer.Option("--sheet", help="Sheet of a workbook; default: the first.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace an existing output file.")]
 DropColumn = Annotated[
     list[str] | None,
     typer.Option("--drop-column", help="Leave a component or an unknown column out; may be repeated."),
@@ -65,7 +66,10 @@ def settings(pairs: Sequence[str]) -> dict[str, float]:
         try:
             out[name] = float(text)
         except ValueError:
-            raise InputError(f"--set {pair!r}: {text!r} is not a number (use a decimal point)") from None
+            raise InputError(
+                f"--set {pair!r}: {text!r} is not a number (conditions take numbers with a decimal "
+                "point; to fix a part of the recipe use: pyro-hcvae complete)"
+            ) from None
     return out
 
 
@@ -100,12 +104,15 @@ def write_csv(frame: pd.DataFrame, path: Path) -> None:
     write_atomically(path, frame.to_csv(index=False, lineterminator="\n").encode())
 
 
-def check_out(path: Path, *inputs: Path) -> None:
-    """Refuse an output path that cannot be written, or that holds something else, before any work is done.
+def check_out(path: Path, *inputs: Path, force: bool = False, suffix: str = ".csv") -> None:
+    """Refuse an output path that cannot be written, or that holds something already, before any work is done.
 
     Raises:
-        InputError: If its folder does not exist, if it is a folder itself, an input, or a file of a run.
+        InputError: If its folder does not exist, if it is a folder itself, an input, a file of a run, an existing file without
+            ``force``, or of another kind than what is written.
     """
+    if path.suffix.lower() != suffix:
+        raise InputError(f"--out {path}: this command writes {suffix[1:].upper()}; choose a name that ends in {suffix}")
     if path.is_dir():
         raise InputError(f"--out {path}: this is a folder; name a file in it")
     if not path.parent.is_dir():
@@ -114,6 +121,18 @@ def check_out(path: Path, *inputs: Path) -> None:
         raise InputError(f"--out {path} is the input itself: choose another file")
     if path.name in _RUN_FILES and (path.parent / "config.toml").exists():
         raise InputError(f"--out {path} belongs to a run: choose another file")
+    if path.exists() and not force:
+        raise InputError(f"{path} exists already: choose another --out, or replace it with --force")
+
+
+def free_name(path: Path) -> Path:
+    """The path, or the first of ``name_2``, ``name_3``, ... that does not exist: what was written before is kept."""
+    number = 2
+    found = path
+    while found.exists():
+        found = path.with_name(f"{path.stem}_{number}{path.suffix}")
+        number += 1
+    return found
 
 
 def show_findings(report: ImportReport) -> None:

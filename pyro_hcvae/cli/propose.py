@@ -23,8 +23,11 @@ def command(
     ] = None,
     n: Annotated[int, typer.Option("-n", "--number", min=1, help="Number of distinct recipes.")] = 10,
     seed: options.Seed = 0,
-    out: Annotated[Path | None, typer.Option("--out", help="CSV file; default: recipes.csv in the run folder.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="CSV file; default: recipes.csv in the run folder, numbered.")
+    ] = None,
     allow_known: Annotated[bool, typer.Option("--allow-known", help="Also propose recipes of the table.")] = False,
+    force: options.Force = False,
     json: options.Json = False,
 ) -> None:
     """Propose new recipes for conditions and a wanted performance.
@@ -39,12 +42,12 @@ def command(
       pyro-hcvae propose runs/drm --set "Reaction T=600" --target 60 --json
     """
     settings = options.settings(setting or [])
-    path = out if out is not None else run / "recipes.csv"
+    path = out if out is not None else options.free_name(run / "recipes.csv")
 
     from pyro_hcvae.designer import RecipeDesigner
 
     designer = RecipeDesigner.load(run)
-    options.check_out(path)
+    options.check_out(path, force=force)
     proposals = designer.propose(settings, target, n, seed=seed, allow_known=allow_known)
     intervals = write(designer, proposals, path)
     if json:
@@ -76,7 +79,7 @@ def write(designer: RecipeDesigner, proposals: Proposals, path: Path) -> Path:
 
     extra = [c for c in proposals.frame.columns if c.startswith(PROPOSAL_PREFIX)]
     intervals = path.with_name(f"{path.stem}_intervals.csv")
-    options.write_csv(proposals.intervals, intervals)
+    options.write_csv(proposals.intervals.round(6), intervals)
     options.write_csv(designer.in_table_order(proposals.frame, extra), path)
     return intervals
 
@@ -134,7 +137,7 @@ def stage_in_words(stage: Any, row: dict[Any, Any]) -> str:
     for block in stage.blocks:
         match block:
             case Amounts():
-                parts = [f"{row[c]:g} {block.unit} {c}" for c in block.columns if row[c] > 0]
+                parts = [_with_unit(row[c], block.unit, c) for c in block.columns if row[c] > 0]
                 words.append(", ".join(parts) if parts else f"no {block.name}")
             case Fractions():
                 parts = [c if row[c] == block.total else f"{row[c]:g} {c}" for c in block.columns if row[c] > 0]
@@ -146,6 +149,11 @@ def stage_in_words(stage: Any, row: dict[Any, Any]) -> str:
                 if block.optional and row[block.columns[0].name] == block.absent:
                     words.append(f"no {block.name}")
                 else:
-                    values = [f"{row[c.name]:g} {c.unit}".rstrip() for c in block.columns]
+                    values = [_with_unit(row[c.name], c.unit, c.name).removesuffix(f" {c.name}") for c in block.columns]
                     words.append(f"{block.name} {', '.join(values)}")
     return "; ".join(words)
+
+
+def _with_unit(value: float, unit: str, name: str) -> str:
+    """``5 wt% Ni``, without the unit where the column's name has it already."""
+    return f"{value:g} {name}" if not unit or unit in name else f"{value:g} {unit} {name}"

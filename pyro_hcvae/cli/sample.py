@@ -24,6 +24,7 @@ def command(
     thousands: options.Thousands = None,
     encoding: options.Encoding = "utf-8-sig",
     sheet: options.Sheet = None,
+    force: options.Force = False,
     json: options.Json = False,
 ) -> None:
     """Draw unfiltered recipes for every row of a table of conditions.
@@ -34,7 +35,7 @@ def command(
     Examples:
       pyro-hcvae sample runs/drm --conditions held_out.csv --draws-per-row 20 --seed 1 --out draws.csv
     """
-    options.check_out(out, conditions)
+    options.check_out(out, conditions, force=force)
 
     from pyro_hcvae.data.table import RecipeTable
     from pyro_hcvae.designer import RecipeDesigner

@@ -34,15 +34,14 @@ def init(
     if table.is_dir():
         raise InputError(f"{table} is a folder, not a table")
     path = out if out is not None else table.with_suffix(".toml")
-    options.check_out(path, table)
-    if path.exists() and not force:
-        raise InputError(f"{path} exists already: choose another --out, or replace it with --force")
+    options.check_out(path, table, force=force, suffix=".toml")
 
     from pyro_hcvae.data.draft import draft_schema
-    from pyro_hcvae.data.reading import read_frame
+    from pyro_hcvae.data.reading import read_frame, refuse_decimal_commas
     from pyro_hcvae.inference.checkpoints import write_atomically
 
     frame = read_frame(table, options.read_options(decimal, thousands, encoding, sheet))
+    refuse_decimal_commas(frame, str(table))
     text = draft_schema(frame, name=name or table.stem)
     write_atomically(path, text.encode())
     typer.echo(
@@ -85,6 +84,7 @@ def check(
     thousands: options.Thousands = None,
     encoding: options.Encoding = "utf-8-sig",
     sheet: options.Sheet = None,
+    force: options.Force = False,
     json: options.Json = False,
 ) -> None:
     """Check a table against a schema, and report every problem by row, column and value.
@@ -95,7 +95,7 @@ def check(
       pyro-hcvae schema check ours.xlsx --schema ours.toml --out findings.csv
     """
     if out is not None:
-        options.check_out(out, table)
+        options.check_out(out, table, force=force)
 
     from pyro_hcvae.data.report import TableError
     from pyro_hcvae.data.schema import RecipeSchema

@@ -55,6 +55,11 @@ def resolve_conditions(
     for name, value in settings.items():
         if name == schema.performance.name:
             raise InputError(f"{name!r} is the performance: ask for it with --target")
+        if name in schema.recipe_columns:
+            raise InputError(
+                f"{name!r} is part of the recipe, not a condition: write what you want to fix into a table, and leave "
+                "the rest open, for: pyro-hcvae complete"
+            )
         if name not in known:
             raise InputError(f"unknown condition {name!r}: {schema.did_you_mean(name, known)}")
         if not np.isfinite(value):

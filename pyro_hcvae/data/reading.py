@@ -17,6 +17,7 @@ import pandas as pd
 from pyro_hcvae.data.report import Cell, ImportReport
 from pyro_hcvae.errors import InputError
 
+_POINT_THOUSANDS = re.compile(r"^[+-]?[1-9]\d{0,2}(\.\d{3})+$")
 _DECIMAL_COMMA = re.compile(r"^[+-]?(\d{1,3}(\.\d{3})+|\d+),\d+$")
 _THOUSANDS = re.compile(r"^[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d+)?$|^[+-]?\d{1,3}([  ']\d{3})+([.,]\d+)?$")
 MISSING = {"", "na", "n/a", "#n/a", "#na", "nan", "-nan", "null", "none", "-", "--", "?", "<na>", "nat"}
@@ -93,6 +94,20 @@ def read_frame(path: str | Path, options: ReadOptions | None = None, *, as_text:
     return frame
 
 
+def refuse_decimal_commas(frame: pd.DataFrame, source: str) -> None:
+    """Stop where a text column is one of numbers with decimal commas.
+
+    Raises:
+        InputError: Names the column and the remedy.
+    """
+    for name in frame.select_dtypes(exclude="number"):
+        cells = [str(cell).strip() for cell in frame[name].dropna()]
+        if sum(bool(_DECIMAL_COMMA.match(cell)) for cell in cells) > 0.5 * max(1, len(cells)):
+            raise InputError(
+                f"{source}: column {name!r} is written with decimal commas: read the file with --decimal ,"
+            )
+
+
 def _blank(frame: pd.DataFrame) -> pd.Series:
     # Looking at the first column first spares a pass over the whole table in the usual case.
     first = frame.iloc[:, 0].isna()
@@ -117,7 +132,7 @@ def _read_text(path: Path, options: ReadOptions, as_text: Sequence[str]) -> pd.D
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)
-            return pd.read_csv(
+            frame = pd.read_csv(
                 path,
                 sep=separator,
                 decimal=options.decimal,
@@ -131,6 +146,8 @@ def _read_text(path: Path, options: ReadOptions, as_text: Sequence[str]) -> pd.D
                 index_col=False,
                 dtype={column: str for column in header if column.strip() in as_text},
             )
+            frame.attrs = {"decimal": options.decimal, "thousands": options.thousands}
+            return frame
     except pd.errors.EmptyDataError:
         raise InputError(f"{path} is empty: a table needs a header line and at least one row") from None
     except (pd.errors.ParserError, pd.errors.ParserWarning) as error:
@@ -253,7 +270,7 @@ def to_numbers(
         cells = frame[name]
         if cells.dtype == bool:
             cells = cells.astype(object)
-        numbers = cells if pd.api.types.is_numeric_dtype(cells) else _numbers_of(cells)
+        numbers = cells if pd.api.types.is_numeric_dtype(cells) else _numbers_of(cells, *_marks(frame))
         values = numbers.to_numpy(dtype=np.float64, na_value=np.nan)
         if (gaps := np.isnan(values)).any():
             raw = cells.to_numpy(dtype=object)
@@ -263,6 +280,9 @@ def to_numbers(
             infinite += [Cell(file_row(frame, i), name, str(values[i])) for i in np.flatnonzero(odd)]
             values = np.where(odd, np.nan, values)
         parsed[name] = values
+    if _marks(frame)[0] == ",":  # then a comma is no news, and a point can only separate thousands
+        thousands += comma
+        comma = []
     if comma:  # then 1,250 is one and a quarter
         comma += [cell for cell in thousands if cell.value.count(",") == 1 and "." not in cell.value]
         thousands = [cell for cell in thousands if cell not in comma]
@@ -273,7 +293,7 @@ def to_numbers(
     if thousands:
         report.add(
             "thousands", "error", f"{len(thousands)} cells are written with thousands separators",
-            "Read the file with --thousands and the separator, e.g. --thousands ,", thousands,
+            f"Read the file with --thousands and the separator, e.g. --thousands {_thousands_mark(thousands)}", thousands,
         )  # fmt: skip
     if text:
         report.add(
@@ -290,10 +310,26 @@ def to_numbers(
     return pd.DataFrame(parsed, index=frame.index)
 
 
-def _numbers_of(cells: pd.Series) -> pd.Series:
+def _marks(frame: pd.DataFrame) -> tuple[str, str | None]:
+    """Decimal mark and thousands separator of the text file that a frame was read from."""
+    return str(frame.attrs.get("decimal", ".")), frame.attrs.get("thousands")
+
+
+def _thousands_mark(cells: Sequence[Cell]) -> str:
+    return "." if "." in cells[0].value and not _THOUSANDS.match(cells[0].value) else ","
+
+
+def _numbers_of(cells: pd.Series, decimal: str = ".", thousands: str | None = None) -> pd.Series:
+    """Numbers of a column that holds some text, cell by cell: pandas gives up on the column as a whole."""
+
     def read(cell: Any) -> Any:
         if isinstance(cell, str):
-            return cell.strip()
+            text = cell.strip()
+            if thousands is not None:
+                text = text.replace(thousands, "")
+            if decimal == ",":
+                text = "not a number" if "." in text else text.replace(",", ".")
+            return text
         return np.nan if isinstance(cell, bool | date | timedelta) else cell  # pandas would count a date's ticks
 
     return pd.to_numeric(cells.astype(object).map(read), errors="coerce")
@@ -304,7 +340,7 @@ def _sort_gap(cell: Cell, text: list[Cell], comma: list[Cell], thousands: list[C
         empty.append(Cell(cell.row, cell.column, "empty"))
     elif _THOUSANDS.match(cell.value):
         thousands.append(cell)
-    elif _DECIMAL_COMMA.match(cell.value):
+    elif _POINT_THOUSANDS.match(cell.value) or _DECIMAL_COMMA.match(cell.value):
         comma.append(cell)
     else:
         text.append(cell)

@@ -150,4 +150,4 @@ class ImportReport:
 
 def _some(cells: Sequence[Cell], count: int) -> str:
     shown = "; ".join(str(cell) for cell in cells[:count])
-    return shown + (f"; and {len(cells) - count} more" if len(cells) > count else "")
+    return shown + (f"; and {len(cells) - count} more cells" if len(cells) > count else "")

@@ -432,7 +432,8 @@ class RecipeSchema(_Frozen):
         try:
             return cls.model_validate(tomllib.loads(text))
         except tomllib.TOMLDecodeError as error:
-            raise InputError(f"{source}: not a TOML file: {error}") from None
+            hint = "(texts take quotes, numbers a decimal point)"
+            raise InputError(f"{source}: not a TOML file: {error} {hint}") from None
         except ValidationError as error:
             raise InputError(f"{source}: {describe(error)}") from None
 
@@ -467,10 +468,25 @@ def builtin_schemas() -> list[str]:
 
 def describe(error: ValidationError) -> str:
     """Turn pydantic's error into one readable line a problem."""
+    problems = error.errors()
+    # A stage whose blocks are wrong counts as empty for pydantic: that is no second problem.
+    real = [p for p in problems if p["type"] != "too_short"] or problems
     lines = []
-    for problem in error.errors():
-        place = ".".join(str(p) for p in problem["loc"])
-        lines.append(f"{place + ': ' if place else ''}{problem['msg'].removeprefix('Value error, ')}")
+    for problem in real:
+        *place, last = [str(p) for p in problem["loc"]] or [""]
+        match problem["type"]:
+            case "extra_forbidden":
+                where, what = place, f"unknown key {last!r}"
+            case "missing":
+                where, what = place, f"{last!r} is missing"
+            case "union_tag_invalid":
+                where, what = (
+                    [*place, last],
+                    f"kind = {problem['ctx']['tag']!r}: known kinds are {problem['ctx']['expected_tags']}",
+                )
+            case _:
+                where, what = [*place, last], problem["msg"].removeprefix("Value error, ")
+        lines.append(": ".join(x for x in (".".join(w for w in where if w), what) if x))
     return "; ".join(lines)
 
 

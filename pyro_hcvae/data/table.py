@@ -105,7 +105,7 @@ class RecipeTable:
         report = ImportReport(source, rows_read=len(raw))
         wanted = _wanted_columns(raw, schema, purpose, dropped, report)
         report.raise_errors()
-        missing = None if purpose == "partial" else f"Fill them in, {SKIP}"
+        missing = None if purpose == "partial" else f"Fill them in (0 where a component is absent), {SKIP}"
         codes = {block.column: block for block in schema.blocks if isinstance(block, Category)}
         frame = to_numbers(raw, [c for c in wanted if c not in codes], report, missing=missing)
         for name in set(wanted) & set(codes):
@@ -174,6 +174,14 @@ def _wanted_columns(
         wanted = list(schema.columns)
     unknown = [c for c in raw.columns if c not in known and not c.startswith(PROPOSAL_PREFIX)]
     lacking = [c for c in needed if c not in present]
+    if len(lacking) > 0.5 * len(needed):
+        report.add(
+            "other-table", "error",
+            f"this table does not look like schema {schema.name!r}: {len(lacking)} of its {len(needed)} columns are not in "
+            f"the file ({', '.join(lacking[:5])}, ...)",
+            "Name the schema that describes it with --schema FILE, or draft one with: pyro-hcvae schema init TABLE",
+        )  # fmt: skip
+        return []
     for name in lacking:
         close = RecipeSchema.did_you_mean(name, tuple(unknown)) if unknown else "the file has no column left to match"
         report.add(

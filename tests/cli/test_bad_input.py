@@ -208,3 +208,57 @@ def test_a_fit_that_diverges_says_so(laboratory: Path, cli: Command, tmp_path: P
     )  # fmt: skip
     assert "diverged" in message
     assert not (tmp_path / "run" / "weights.safetensors").exists()
+
+
+def test_existing_files_are_kept(laboratory: Path, cli: Command, tmp_path: Path) -> None:
+    out = tmp_path / "recipes.csv"
+    out.write_text("measured by hand")
+    arguments = ("propose", laboratory / "run", "--target", 50, "-n", 2, "--out", out)
+    assert "--force" in refused(cli, *arguments)
+    assert out.read_text() == "measured by hand"
+    assert cli(*arguments, "--force").code == 0
+    assert "ends in .csv" in refused(cli, *arguments[:-1], tmp_path / "recipes.xlsx")
+    for name in ("recipes.csv", "recipes_2.csv"):
+        assert cli("propose", laboratory / "run", "--target", 50, "-n", 2).code == 0
+        assert (laboratory / "run" / name).exists()
+
+
+def test_a_table_with_decimal_commas_is_read_cell_by_cell(laboratory: Path, cli: Command, tmp_path: Path) -> None:
+    german = re.sub(r"(\d)\.(\d)", r"\1,\2", (laboratory / "table.csv").read_text().replace(",", ";"))
+    lines = [line.split(";") for line in german.splitlines()]
+    column = lines[0].index("Yield")
+    lines[4][column] = "n.b."
+    path = tmp_path / "german.csv"
+    path.write_text("\n".join(map(";".join, lines)) + "\n")
+    arguments = ("schema", "check", path, "--schema", laboratory / "schema.toml", "--decimal", ",")
+    message = refused(cli, *arguments)
+    assert "1 cells of number columns hold text" in message
+    assert "row 5, column 'Yield': n.b." in message
+    assert "119 kept" in cli(*arguments, "--skip-bad-rows").out
+    lines[4][column] = "50,5"
+    lines[6][lines[0].index("T")] = "1.200"
+    path.write_text("\n".join(map(";".join, lines)) + "\n")
+    message = refused(cli, *arguments)
+    assert "row 7, column 'T': 1.200" in message
+    assert "--thousands ." in message
+    assert cli(*arguments, "--thousands", ".").code == 0
+    assert "--decimal ," in refused(cli, "schema", "init", path, "--out", tmp_path / "draft.toml")
+
+
+def test_the_wrong_schema_is_named_in_one_sentence(laboratory: Path, cli: Command) -> None:
+    message = refused(cli, "schema", "check", laboratory / "table.csv")
+    assert "does not look like schema 'drm'" in message
+    assert "--schema FILE" in message
+    assert len(message) < 1500
+
+
+def test_a_recipe_column_is_no_condition(laboratory: Path, cli: Command) -> None:
+    assert "pyro-hcvae complete" in refused(cli, "propose", laboratory / "run", "--set", "A=5", "--target", 50)
+    assert "pyro-hcvae complete" in refused(cli, "propose", laboratory / "run", "--set", "Method=wet", "--target", 50)
+
+
+def test_a_wrong_kind_of_block_is_one_problem(laboratory: Path, cli: Command, tmp_path: Path) -> None:
+    (tmp_path / "s.toml").write_text((laboratory / "schema.toml").read_text().replace('"amounts"', '"amount"'))
+    message = refused(cli, "schema", "show", tmp_path / "s.toml")
+    assert "kind = 'amount'" in message
+    assert "Tuple" not in message

@@ -220,7 +220,7 @@ def test_a_check_writes_the_whole_report_also_when_there_are_errors(
     assert cli(*arguments).code == 2
     findings = pd.read_csv(tmp_path / "f.csv")
     assert findings.loc[findings["code"] == "negative", "row"].tolist() == [5, 7, 9, 11, 13, 15]
-    result = cli(*arguments, "--json")
+    result = cli(*arguments, "--force", "--json")
     assert result.code == 2
     assert json.loads(result.out)["usable"] is False
 

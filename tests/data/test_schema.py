@@ -77,9 +77,13 @@ def test_a_file_is_loaded(tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "place"),
     [
-        ('unit = "K"', 'units = "K"', "conditions.0.units"),
-        ("optional = true", "optionel = true", "stages.1.blocks.0.step.optionel"),
-        ('zero_means = "inert gas"', 'zero_mean = "inert gas"', "stages.1.blocks.0.step.columns.1.zero_mean"),
+        ('unit = "K"', 'units = "K"', "conditions.0: unknown key 'units'"),
+        ("optional = true", "optionel = true", "stages.1.blocks.0.step: unknown key 'optionel'"),
+        (
+            'zero_means = "inert gas"',
+            'zero_mean = "inert gas"',
+            "stages.1.blocks.0.step.columns.1: unknown key 'zero_mean'",
+        ),
         ('kind = "amounts"', 'kind = "amount"', "stages.0.blocks.0"),
         ('name = "Yield"', 'name = "Yield"\ntransform = "ln"', "performance.transform"),
         ('columns = ["Ni", "Co"]', "columns = []", "stages.0.blocks.0.amounts.columns"),
