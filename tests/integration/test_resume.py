@@ -29,7 +29,14 @@ batch_size = 16
 
 def start(*arguments: object) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "pyro_hcvae", "fit", "--quiet", *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell starts background jobs with Ctrl-C ignored, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
 
 
 def lines(run: Path) -> int:
