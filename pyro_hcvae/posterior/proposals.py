@@ -113,7 +113,8 @@ def propose_recipes(
     density = _density(model, batch, seed)
     presence, intervals = _intervals(model, codec, chosen, batch, seed)
     at[schema.performance.name] = np.nan
-    unit = f" [{schema.performance.unit}]" if schema.performance.unit else ""
+    own = schema.performance.unit
+    unit = f" [{own}]" if own and own not in schema.performance.name else ""
     name = f"{PROPOSAL_PREFIX}predicted {schema.performance.name}"
     extra = {
         f"{PROPOSAL_PREFIX}rank": np.arange(1, len(chosen) + 1),
