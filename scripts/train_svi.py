@@ -28,7 +28,16 @@ from pyro.infer import SVI
 from pyro.optim import Adam, ClippedAdam, PyroOptim
 from torch import Tensor
 
-from pyro_hcvae import HierarchicalCVAE, ModelConfig, RecipeDesigner, RecipeSchema, RecipeTable, ScaledELBO, TrainConfig
+from pyro_hcvae import (
+    HierarchicalCVAE,
+    InputError,
+    ModelConfig,
+    RecipeDesigner,
+    RecipeSchema,
+    RecipeTable,
+    ScaledELBO,
+    TrainConfig,
+)
 from pyro_hcvae.data.batch import Layout, RecipeBatch
 from pyro_hcvae.data.codec import RecipeCodec
 from pyro_hcvae.data.splits import hold_out
@@ -154,13 +163,19 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Train on a table, and print what held-out recipes score."""
-    args = parser().parse_args(argv)
-    schema = RecipeSchema.load(args.schema)
-    if args.table is None:
-        raw = VirtualLab().experiments(recipes=args.recipes, seed=args.seed)
-        table = RecipeTable.from_frame(raw, schema, source=raw.attrs["title"])
-    else:
-        table = RecipeTable.read(args.table, schema)
+    options = parser()
+    args = options.parse_args(argv)
+    if args.out is not None and args.out.exists():
+        options.error(f"--out {args.out} exists already: choose another folder")
+    try:
+        schema = RecipeSchema.load(args.schema)
+        if args.table is None:
+            raw = VirtualLab().experiments(recipes=args.recipes, seed=args.seed)
+            table = RecipeTable.from_frame(raw, schema, source=raw.attrs["title"])
+        else:
+            table = RecipeTable.read(args.table, schema)
+    except InputError as error:
+        options.error(str(error))
     print(f"{table.report.source}: {len(table)} rows, {table.report.facts['recipes']} recipes")
 
     train_rows, held_rows = hold_out(table.recipe_ids(), 0.15, seed=args.seed)
