@@ -48,6 +48,7 @@ def command(
 
     designer = RecipeDesigner.load(run)
     options.check_out(path, force=force)
+    options.check_out(intervals_beside(path), force=force)
     proposals = designer.propose(settings, target, n, seed=seed, allow_known=allow_known)
     intervals = write(designer, proposals, path)
     if json:
@@ -78,10 +79,15 @@ def write(designer: RecipeDesigner, proposals: Proposals, path: Path) -> Path:
     from pyro_hcvae.data.table import PROPOSAL_PREFIX
 
     extra = [c for c in proposals.frame.columns if c.startswith(PROPOSAL_PREFIX)]
-    intervals = path.with_name(f"{path.stem}_intervals.csv")
+    intervals = intervals_beside(path)
     options.write_csv(proposals.intervals.round(6), intervals)
     options.write_csv(designer.in_table_order(proposals.frame, extra), path)
     return intervals
+
+
+def intervals_beside(path: Path) -> Path:
+    """Where the intervals of the recipes in a file are written."""
+    return path.with_name(f"{path.stem}_intervals.csv")
 
 
 def show(designer: RecipeDesigner, proposals: Proposals) -> None:

@@ -218,6 +218,11 @@ def test_existing_files_are_kept(laboratory: Path, cli: Command, tmp_path: Path)
     assert out.read_text() == "measured by hand"
     assert cli(*arguments, "--force").code == 0
     assert "ends in .csv" in refused(cli, *arguments[:-1], tmp_path / "recipes.xlsx")
+    beside = tmp_path / "mine_intervals.csv"
+    beside.write_text("also by hand")
+    assert "mine_intervals.csv exists already" in refused(cli, *arguments[:-1], tmp_path / "mine.csv")
+    assert beside.read_text() == "also by hand"
+    assert not (tmp_path / "mine.csv").exists()
     for name in ("recipes.csv", "recipes_2.csv"):
         assert cli("propose", laboratory / "run", "--target", 50, "-n", 2).code == 0
         assert (laboratory / "run" / name).exists()
