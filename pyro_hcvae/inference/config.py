@@ -47,6 +47,8 @@ class TrainConfig(BaseModel):
     """Share of the groups that each member sets aside for early stopping."""
     validation_group: Literal["recipe", "composition", "laboratory"] = "recipe"
     """What is kept whole when validation rows are set aside."""
+    compile: Literal["auto", "always", "never"] = "auto"
+    """Whether a step is compiled ahead of time: if the planned steps pay for it, always, or never."""
     interval: int = Field(default=50, ge=1)
     """Steps between validations; a checkpoint is written at each."""
     patience: int = Field(default=20, ge=1)

@@ -6,41 +6,22 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+import pyro
 import torch
 from torch import Tensor, nn
 
-from pyro_hcvae.data import sites
 from pyro_hcvae.data.batch import RecipeBatch
 from pyro_hcvae.errors import InputError
 from pyro_hcvae.inference import schedules
+from pyro_hcvae.inference.compilation import CompilationError, CudaGraph, compile_step, worth_compiling
 from pyro_hcvae.inference.config import TrainConfig
-from pyro_hcvae.inference.objective import ElboTerms, GivenNoise, ScaledELBO
+from pyro_hcvae.inference.objective import ScaledELBO
+from pyro_hcvae.inference.step import Gradients, Minibatch, StepFunction, bound_terms
 from pyro_hcvae.inference.streams import RecipeStream, TrainingData
 from pyro_hcvae.model.hierarchical import HierarchicalCVAE
 from pyro_hcvae.model.scopes import computing_scope
 
-_ADAM_BETAS, _ADAM_EPSILON = (0.9, 0.999), 1e-8
 Record = dict[str, float | int]
-
-
-class FlatParameters:
-    """All parameters of a member module as one tensor ``(M, P)``; the module's own parameters become views of it.
-
-    One buffer makes clipping per member, AdamW, copies and checkpoints a handful of operations each.
-    """
-
-    def __init__(self, module: nn.Module) -> None:
-        self._parameters = list(module.parameters())
-        self.values = torch.cat([p.detach().flatten(1) for p in self._parameters], dim=1)
-        offset = 0
-        for p in self._parameters:
-            place = slice(offset, offset + p[0].numel())
-            p.data = self.values[:, place].view(p.shape)
-            offset = place.stop
-
-    def gradient(self, loss: Tensor) -> Tensor:
-        """Gradient of a scalar, shape ``(M, P)``."""
-        return torch.cat([g.flatten(1) for g in torch.autograd.grad(loss, self._parameters)], dim=1)
 
 
 @dataclass
@@ -83,6 +64,10 @@ class Trainer:
         data: Encoded training rows.
         config: Settings.
         state: State to go on from; None: start.
+
+    Attributes:
+        state: What training has come to.
+        engine: How a step is carried out and why, for a reader; empty before the first step.
     """
 
     def __init__(
@@ -96,31 +81,35 @@ class Trainer:
         self.model, self.data, self.config = model, data, config
         self.device = next(model.parameters()).device
         self.packed = data.packed.to(self.device)
+        self._sizes = torch.tensor(list(model.latent_dims.values()), dtype=torch.float32, device=self.device)
         self._fixed_gamma = None if fixed is None else torch.tensor(fixed, device=self.device).T
         self.latents = tuple(model.latent_dims)
         self.dims = list(model.latent_dims.values())
-        self.flat = FlatParameters(model)
-        self._scratch = torch.empty_like(self.flat.values)
+        self.engine = ""
+        self._gradients = Gradients(model, data.layout, config.clip_norm)
+        self._step_function: StepFunction | None = None
         self._streams = [RecipeStream(data, config, seed) for seed in config.seeds]
         self._validation = self._validation_set()
+        values = self._gradients.flat.values
         if state is None:
-            members, zeros = config.members, torch.zeros_like(self.flat.values)
+            members, zeros = config.members, torch.zeros_like(values)
             self.state = TrainState(
                 interval=0,
-                values=self.flat.values,
+                values=values,
                 first=zeros,
                 second=zeros.clone(),
-                best_values=self.flat.values.clone(),
+                best_values=values.clone(),
                 best_loss=torch.full((members,), math.inf),
                 waited=torch.zeros(members, dtype=torch.int64),
                 rates=torch.ones(len(self.dims), members, device=self.device),
             )
         else:
-            self.flat.values.copy_(state.values)
+            values.copy_(state.values)
             self.state = state
-            self.state.values = self.flat.values
+            self.state.values = values
             for name in ("first", "second", "best_values", "rates"):
                 setattr(self.state, name, getattr(state, name).to(self.device))
+        self._optimizer = self._adamw()
 
     @property
     def intervals(self) -> int:
@@ -143,79 +132,97 @@ class Trainer:
         Args:
             on_interval: Called after each interval, e.g. to write a checkpoint or to show progress.
         """
-        with computing_scope():
+        with computing_scope(self.config.members * self.config.batch_size):
             while not self.finished:
-                self._interval()
+                self.run_steps(self.state.interval)
+                self.state.interval += 1
+                self._validate(min(self.state.interval * self.config.interval, self.config.steps))
                 on_interval(self.state)
-            self.flat.values.copy_(self.state.best_values)
+            self.state.values.copy_(self.state.best_values)
         return self.state
 
-    def _interval(self) -> None:
-        config, state = self.config, self.state
-        start = state.interval * config.interval
-        steps = min(config.interval, config.steps - start)
-        chunks = [stream.chunk(state.interval, steps, sum(self.dims)) for stream in self._streams]
-        draws = [torch.stack(part, dim=1).to(self.device) for part in zip(*chunks, strict=True)]
-        for i in range(steps):
-            self._step(start + i, *(draw[i] for draw in draws))
-        state.interval += 1
-        self._validate(start + steps)
+    def run_steps(self, interval: int) -> None:
+        """Carry out the steps of one interval, without the validation that ends it."""
+        config = self.config
+        start = interval * config.interval
+        steps = range(start, min(start + config.interval, config.steps))
+        chunks = [stream.chunk(interval, len(steps), sum(self.dims)) for stream in self._streams]
+        rows, *draws = (torch.stack(part, dim=1).to(self.device) for part in zip(*chunks, strict=True))
+        betas = self._betas(steps)
+        for i, step in enumerate(steps):
+            beta = betas[i]
+            weights = beta * self._gamma(beta)
+            self._step(step, self.packed[rows[i]], *(draw[i] for draw in draws), weights)
 
-    def _step(self, step: int, rows: Tensor, noise: Tensor, hidden: Tensor, blur: Tensor, keep: Tensor) -> None:
+    def _step(self, step: int, *batch: Tensor) -> None:
         state = self.state
-        batch = self.data.layout.unpack(self.packed[rows])
-        batch = batch.hide(self._hidden_sites(hidden)).blur(blur, keep)
-        beta = self._beta(step)
-        gamma = self._gamma(beta)
-        elbo = ScaledELBO(
-            {name: (beta * gamma[i])[:, None] for i, name in enumerate(self.latents)}, row_weights=1 / rows.shape[1]
-        )
-        terms = self._terms(elbo, batch, noise)
-        grads = self.flat.gradient(terms.loss)
+        if self._step_function is None:
+            self._step_function = self._choose(batch)
+        gradient, rates = self._step_function(state.values, *batch)
         with torch.no_grad():
-            rates = torch.stack([terms.rate[name].mean(dim=1) for name in self.latents])
-            state.rates = 0.9 * state.rates + 0.1 * rates
-            self._update(step, grads)
+            state.rates.mul_(0.9).add_(rates, alpha=0.1)
+            self._update(step, gradient)
 
-    def _beta(self, step: int) -> Tensor:
-        """Annealing factor of each member, shape ``(M,)``."""
-        warmups = (round(share * self.config.steps) for share in self.config.each("beta_warmup"))
-        return torch.tensor([schedules.beta(step, warmup) for warmup in warmups], device=self.device)
+    def _choose(self, batch: tuple[Tensor, ...]) -> StepFunction:
+        """Decide how steps are carried out, from the settings and the planned work alone: a resumed run decides alike."""
+        config, example = self.config, (self.state.values, *batch)
+        with pyro.validation_enabled(True):  # once: from here on every value has the form of this one
+            self._gradients(*example)
+        wanted, why = worth_compiling(config.steps, config.members, config.batch_size)
+        if config.compile == "never" or (config.compile == "auto" and not wanted and self.device.type == "cpu"):
+            self.engine = f"eager step: {'compile is never' if config.compile == 'never' else why}"
+            return self._gradients
+        if self.device.type == "cuda":
+            self.engine = "CUDA graph"
+            return CudaGraph(self._gradients, example)
+        try:
+            compiled = compile_step(self._gradients.pure, example)
+        except CompilationError as error:
+            if config.compile == "always":
+                raise InputError(
+                    f"the step cannot be compiled: {error}. Install a C++ compiler (g++ or clang++), or set compile to auto"
+                ) from None
+            self.engine = f"eager step: {error}"
+            return self._gradients
+        self.engine = f"compiled step: {'compile is always' if config.compile == 'always' else why}"
+        return compiled
+
+    def _betas(self, steps: range) -> Tensor:
+        """Annealing factor of each step and member, shape ``(steps, M)``."""
+        warmups = [round(share * self.config.steps) for share in self.config.each("beta_warmup")]
+        betas = [[schedules.beta(step, warmup) for warmup in warmups] for step in steps]
+        return torch.tensor(betas, device=self.device)
 
     def _gamma(self, beta: Tensor) -> Tensor:
         """Layer factors of this step, shape ``(L, M)``."""
         gamma = self._fixed_gamma
         if gamma is None:
-            gamma = schedules.balanced_gamma(self.state.rates, self.dims)
+            gamma = schedules.balanced_gamma(self.state.rates, self._sizes)
         return schedules.released(gamma, beta) if self.config.gamma_release else gamma
 
-    def _hidden_sites(self, hidden: Tensor) -> dict[str, Tensor]:
-        """Hidden blocks ``(M, B, blocks)`` -> hidden rows of each site."""
-        return {
-            name: hidden[..., i] for i, block in enumerate(self.model.schema.blocks) for name in sites.of_block(block)
-        }
+    def _adamw(self) -> torch.optim.AdamW:
+        """Torch's optimizer over the state's own tensors: one parameter, or one a member if they learn at different rates."""
+        state, config = self.state, self.config
+        tensors = [(state.values, state.first, state.second)]
+        if len(set(config.each("learning_rate"))) > 1:
+            tensors = list(zip(*tensors[0], strict=True))
+        optimizer = torch.optim.AdamW([{"params": [values]} for values, _, _ in tensors], fused=True)
+        done = float(min(state.interval * config.interval, config.steps))
+        for values, first, second in tensors:
+            step = torch.tensor(done, device=self.device)
+            optimizer.state[values] = {"step": step, "exp_avg": first, "exp_avg_sq": second}
+        return optimizer
 
-    def _terms(self, elbo: ScaledELBO, batch: RecipeBatch, noise: Tensor) -> ElboTerms:
-        given = dict(zip(self.latents, torch.split(noise, self.dims, dim=-1), strict=True))
-        return elbo.terms(self.model.model, GivenNoise(given)(self.model.guide), batch)
-
-    def _update(self, step: int, grads: Tensor) -> None:
-        """AdamW on the flat buffers, gradients clipped member by member."""
-        config, state = self.config, self.state
-        warmup = min(100, config.steps)
-        peaks = config.each("learning_rate")
-        now = [schedules.learning_rate(step, config.steps, peak, warmup_steps=warmup) for peak in peaks]
-        rate = torch.tensor(now, device=self.device)[:, None]
-        norm = grads.norm(dim=1, keepdim=True)
-        grads.mul_(config.clip_norm / norm.clamp(min=config.clip_norm))
-        first, second = _ADAM_BETAS
-        state.first.lerp_(grads, 1 - first)
-        state.second.mul_(second).addcmul_(grads, grads, value=1 - second)
-        correction = math.sqrt(1 - second ** (step + 1))
-        denominator = torch.sqrt(state.second, out=self._scratch).div_(correction).add_(_ADAM_EPSILON)
-        self.flat.values.mul_(1 - rate * config.weight_decay)
-        move = torch.div(state.first, denominator, out=self._scratch).mul_(rate / (1 - first ** (step + 1)))
-        self.flat.values.sub_(move)
+    def _update(self, step: int, gradient: Tensor) -> None:
+        config = self.config
+        groups = self._optimizer.param_groups
+        gradients = [gradient] if len(groups) == 1 else gradient.unbind()
+        for group, peak, grad in zip(groups, config.each("learning_rate"), gradients, strict=False):
+            warmup = min(100, config.steps)
+            group["lr"] = schedules.learning_rate(step, config.steps, peak, warmup_steps=warmup)
+            group["weight_decay"] = config.weight_decay
+            group["params"][0].grad = grad
+        self._optimizer.step()
 
     def _validation_set(self) -> tuple[RecipeBatch, Tensor, Tensor]:
         """Held-out rows of each member ``(M, V)``, their weights, and fixed noise; short members are padded."""
@@ -231,16 +238,16 @@ class Trainer:
     def _validate(self, step: int) -> None:
         config, state = self.config, self.state
         batch, weights, noise = self._validation
-        terms = self._terms(ScaledELBO(), batch, noise)
+        terms = bound_terms(ScaledELBO(), self.model, batch, noise)
         loss = -(terms.elbo * weights).sum(dim=1).cpu()
         going = ~self.stopped
         better = going & (loss < state.best_loss)
         state.best_loss = torch.where(better, loss, state.best_loss)
         chosen = better.to(self.device)
-        state.best_values[chosen] = self.flat.values[chosen]
+        state.best_values[chosen] = state.values[chosen]
         counting = torch.tensor([step >= share * config.steps for share in config.each("beta_warmup")])
         state.waited = torch.where(better, 0, state.waited + (going & counting))
-        beta = self._beta(step)
+        beta = self._betas(range(step, step + 1))[0]
         gamma = self._gamma(beta)
         means: Mapping[str, Tensor] = {
             **{f"rate {name}": (terms.rate[name] * weights).sum(1) for name in self.latents},

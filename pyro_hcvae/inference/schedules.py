@@ -35,7 +35,7 @@ def learning_rate(step: int, steps: int, peak: float, *, warmup_steps: int = 0, 
     return peak * (final + (1 - final) * 0.5 * (1 + math.cos(math.pi * progress)))
 
 
-def balanced_gamma(rates: Tensor, dims: Sequence[int]) -> Tensor:
+def balanced_gamma(rates: Tensor, dims: Sequence[int] | Tensor) -> Tensor:
     r"""NVAE's data-balanced layer factors.
 
     .. math:: \gamma_l = L \, \frac{k_l / \alpha_l}{\sum_j k_j / \alpha_j}, \qquad k_l = |KL_l| + 0.01

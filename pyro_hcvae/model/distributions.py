@@ -1,9 +1,9 @@
-"""`SubsetBernoulli`: independent Bernoullis conditioned on how many of them are 1."""
+"""`SubsetBernoulli`, independent Bernoullis conditioned on how many of them are 1, and `SparseMixture`, numbers of what exists."""
 
 from __future__ import annotations
 
 import math
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Any, ClassVar
 
 import torch
@@ -14,43 +14,49 @@ _NEVER = -1e4
 """Log weight of an impossible subset: finite, so that no gradient becomes NaN; exp of it is exactly 0."""
 
 
+_HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 _SMALL = 4
 """Sets up to this size are summed in the dtype of the logits; larger ones in float64, which has room for their products."""
 
 
-def _product(left: Tensor, right: Tensor, largest: int) -> Tensor:
-    """Products of polynomials ``(..., N, d + 1)``, cut at degree ``largest``."""
-    degree = left.shape[-1] - 1
-    size = min(2 * degree, largest) + 1
-    return (left.unsqueeze(-1) * right.unsqueeze(-2)).flatten(-2) @ _by_degree(degree, size, left.dtype, left.device)
+Level = tuple[Tensor, ...]
+"""Coefficients of degree 1, 2, ... of N polynomials whose constant term is 1, each of shape ``(N, ...)``."""
 
 
-@lru_cache
-def _by_degree(degree: int, size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Constant matrix that adds pairwise products of coefficients of one degree: no gather in the backward pass."""
-    i, j = torch.meshgrid(torch.arange(degree + 1), torch.arange(degree + 1), indexing="ij")
-    return ((i + j).flatten()[:, None] == torch.arange(size)).to(dtype=dtype, device=device)
+def _product(left: Level, right: Level, largest: int) -> Level:
+    """Products of polynomials, cut at degree ``largest``."""
+    degree = len(left)
+    out = []
+    for k in range(1, min(2 * degree, largest) + 1):
+        lone = [side[k - 1] for side in (left, right) if k <= degree]
+        pairs = [(left[i - 1], right[k - i - 1]) for i in range(max(1, k - degree), min(degree, k - 1) + 1)]
+        total = lone[0] + lone[1] if lone else pairs[0][0] * pairs[0][1]
+        for a, b in pairs if lone else pairs[1:]:
+            total = torch.addcmul(total, a, b)
+        out.append(total)
+    return tuple(out)
 
 
-def elementary_symmetric(weights: Tensor, largest: int) -> list[Tensor]:
+def elementary_symmetric(weights: Tensor, largest: int) -> list[Level]:
     r"""Elementary symmetric polynomials by a product tree.
 
     .. math:: \prod_i (1 + w_i t) = \sum_k e_k(w) t^k
 
     Args:
-        weights: Non-negative :math:`w`, shape ``(..., F)``; ``max(w) ** largest`` and its inverse must be in the range of
-            the dtype.
+        weights: Non-negative :math:`w`, shape ``(F, ...)``: the components come first, so that what is innermost in memory
+            stays long up to the root; ``max(w) ** largest`` and its inverse must be in the range of the dtype.
         largest: Degree at which the product is cut.
 
     Returns:
-        Levels of the tree from the leaves to the root. A level has shape ``(..., N, d + 1)``: coefficients of its N partial
-        products. ``N = 1`` at the root, whose coefficients are :math:`e_0, e_1, \dots`
+        Levels of the tree from the leaves to the root. Polynomial ``i`` of a level is the product of ``i`` and ``i + N`` of
+        the ``2 N`` below. The root's coefficients, each of shape ``(1, ...)``, are :math:`e_1, e_2, \dots`
     """
-    leaves = 1 << max(0, math.ceil(math.log2(weights.shape[-1])))
-    padded = torch.nn.functional.pad(weights, (0, leaves - weights.shape[-1]))
-    levels = [torch.stack([torch.ones_like(padded), padded], dim=-1)]
-    while levels[-1].shape[-2] > 1:
-        levels.append(_product(levels[-1][..., 0::2, :], levels[-1][..., 1::2, :], largest))
+    leaves = 1 << max(0, math.ceil(math.log2(weights.shape[0])))
+    padding = weights.new_zeros(leaves - weights.shape[0], *weights.shape[1:])
+    levels: list[Level] = [(torch.cat([weights, padding]),)]
+    while (count := levels[-1][0].shape[0]) > 1:
+        left, right = zip(*(coefficient.split(count // 2) for coefficient in levels[-1]), strict=True)
+        levels.append(_product(left, right, largest))
     return levels
 
 
@@ -102,13 +108,13 @@ class SubsetBernoulli(TorchDistribution):  # type: ignore[misc]
         )
 
     @cached_property
-    def _levels(self) -> list[Tensor]:
+    def _levels(self) -> list[Level]:
         logits = self.logits if self.largest <= _SMALL else self.logits.double()
-        return elementary_symmetric(logits.exp(), max(self.largest, 1))
+        return elementary_symmetric(logits.movedim(-1, 0).contiguous().exp(), max(self.largest, 1))
 
     def _log_e(self, sizes: Tensor) -> Tensor:
         """Log of the elementary symmetric polynomials of some sizes ``(..., K)``; `_NEVER` where there is no such subset."""
-        root = self._levels[-1][..., 0, :]
+        root = _coefficients(self._levels[-1]).squeeze(-2)
         e = root.expand(*sizes.shape[:-1], -1).gather(-1, sizes.clamp(0, root.shape[-1] - 1))
         possible = (sizes >= 0) & (sizes < root.shape[-1]) & (e > 0)
         return torch.where(possible, torch.where(possible, e, 1.0).log(), _NEVER).to(self.logits.dtype)
@@ -169,15 +175,109 @@ class SubsetBernoulli(TorchDistribution):  # type: ignore[misc]
         """Distribute sizes ``(..., 1)`` down the tree to the leaves."""
         counts = size
         for level in reversed(self._levels[:-1]):
-            pairs = level.expand(*shape, *level.shape[-2:])
-            left, right = pairs[..., 0::2, :], pairs[..., 1::2, :]
+            both = _coefficients(level)
+            left, right = both.expand(*shape, *both.shape[-2:]).chunk(2, dim=-2)
             options = torch.arange(left.shape[-1], device=size.device)
             other = counts.unsqueeze(-1) - options
             weights = left * right.gather(-1, other.clamp(0, left.shape[-1] - 1))
             possible = (other >= 0) & (other < left.shape[-1]) & (weights > 0)
             first = _gumbel_argmax(torch.where(possible, weights.log(), 4 * _NEVER))
-            counts = torch.stack([first, counts - first], dim=-1).flatten(-2)
+            counts = torch.cat([first, counts - first], dim=-1)
         return counts[..., : self.event_shape[0]].to(self.logits.dtype)
+
+
+def _coefficients(level: Level) -> Tensor:
+    """All coefficients of a level, the constant term included, shape ``(..., N, d + 1)``."""
+    return torch.stack([torch.ones_like(level[0]), *level], dim=-1).movedim(0, -2)
+
+
+class SparseMixture(TorchDistribution):  # type: ignore[misc]
+    r"""F numbers of which few exist: an independent mixture of K Gaussians for each that does; the others are 0.
+
+    .. math:: p(x) = \prod_{f \text{ exists}} \sum_k \pi_{fk} \, N(x_f; \mu_{fk}, \sigma_{fk})
+
+    Only what exists is computed: a recipe has up to 4 of 23 metals.
+
+    Args:
+        logits: Unnormalised log weights of the Gaussians at the positions that count, shape ``(..., P, K)``.
+        loc: Their means, same shape.
+        scale: Their standard deviations, same shape.
+        positions: Which number each of them describes, shape ``(..., P)``; see `existing_positions`.
+        exists: Which positions count, shape ``(..., P)``, bool.
+        features: How many numbers there are, ``F``.
+    """
+
+    arg_constraints: ClassVar = {"logits": constraints.real, "loc": constraints.real, "scale": constraints.positive}
+    support = constraints.real_vector
+
+    def __init__(
+        self,
+        logits: Tensor,
+        loc: Tensor,
+        scale: Tensor,
+        positions: Tensor,
+        exists: Tensor,
+        features: int,
+        *,
+        validate_args: bool | None = None,
+    ) -> None:
+        self.logits, self.loc, self.scale, self.positions, self.exists = logits, loc, scale, positions, exists
+        super().__init__(positions.shape[:-1], Size((features,)), validate_args=validate_args)
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> SparseMixture:
+        """Broadcast to a batch shape."""
+        shape = Size(batch_shape)
+        parts = (self.logits, self.loc, self.scale)
+        return SparseMixture(
+            *(part.expand(*shape, *part.shape[-2:]) for part in parts),
+            *(part.expand(*shape, part.shape[-1]) for part in (self.positions, self.exists)),
+            self.event_shape[0],
+            validate_args=False,
+        )
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log density of the numbers ``(..., F)`` that exist; the others are not looked at."""
+        return torch.where(self.exists, self._log_probs(value), 0.0).sum(dim=-1)
+
+    def log_prob_known(self, value: Tensor, known: Tensor) -> Tensor:
+        """Log density of those existing numbers that are known, the others integrated out; ``known`` ``(..., F)``, bool."""
+        counts = self.exists & known.gather(-1, self.positions)
+        return torch.where(counts, self._log_probs(value), 0.0).sum(dim=-1)
+
+    def _log_probs(self, value: Tensor) -> Tensor:
+        x = value.gather(-1, self.positions).unsqueeze(-1)
+        gaussians = self.logits - self.scale.log() - 0.5 * ((x - self.loc) / self.scale) ** 2
+        return torch.logsumexp(gaussians, dim=-1) - torch.logsumexp(self.logits, dim=-1) - _HALF_LOG_2PI
+
+    @torch.no_grad()
+    def sample(self, sample_shape: Any = torch.Size()) -> Tensor:  # noqa: B008
+        """Draw the numbers that exist."""
+        shape = Size(sample_shape) + self.positions.shape
+        chosen = _gumbel_argmax(self.logits.expand(*shape, -1)).unsqueeze(-1)
+        loc, scale = (part.expand(*shape, -1).gather(-1, chosen).squeeze(-1) for part in (self.loc, self.scale))
+        drawn = torch.where(self.exists, torch.normal(loc, scale), 0.0)
+        # Added, not assigned: positions that do not count share their place with one that may.
+        zeros = drawn.new_zeros(*shape[:-1], *self.event_shape)
+        return zeros.scatter_add(-1, self.positions.expand(shape), drawn)
+
+
+def existing_positions(exists: Tensor, at_most: int) -> tuple[Tensor, Tensor]:
+    """Positions of the first ``at_most`` true entries.
+
+    Args:
+        exists: Shape ``(..., F)``, bool.
+        at_most: How many to look for.
+
+    Returns:
+        Positions, shape ``(..., at_most)``, and which of them are real, bool, same shape.
+    """
+    features = exists.shape[-1]
+    if at_most >= features:
+        return torch.arange(features, device=exists.device).expand(exists.shape), exists
+    # The j-th true entry stands where the running count is less than j for the last time.
+    wanted = torch.arange(1, at_most + 1, device=exists.device)
+    positions = (exists.cumsum(dim=-1).unsqueeze(-2) < wanted.unsqueeze(-1)).sum(dim=-1)
+    return positions.clamp(max=features - 1), positions < features
 
 
 def _gumbel_argmax(log_weights: Tensor) -> Tensor:

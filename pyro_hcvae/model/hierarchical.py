@@ -29,7 +29,7 @@ from pyro_hcvae.data.batch import RecipeBatch
 from pyro_hcvae.data.schema import Amounts, Category, Fractions, RecipeSchema, Stage, Step
 from pyro_hcvae.model.config import ModelConfig
 from pyro_hcvae.model.likelihoods import BlockLikelihood, likelihood
-from pyro_hcvae.model.networks import MLP, reset_members, soft_clamp
+from pyro_hcvae.model.networks import MLP, one_hot, reset_members, soft_clamp
 
 _SCALE_FLOOR = 0.01
 """Added to every latent scale, as in NVAE."""
@@ -102,7 +102,7 @@ class Encoder(nn.Module):
                 features = structure
             else:
                 count = len(block.codes) if isinstance(block, Category) else len(block.states)
-                features = torch.nn.functional.one_hot(structure.long(), count).to(batch.conditions.dtype)
+                features = one_hot(structure, count, batch.conditions.dtype)
             flag = known.unsqueeze(-1).to(batch.conditions.dtype)
             parts.append(features * flag)
             parts += [batch.values[name] * (batch.known[name] & known.unsqueeze(-1)) for name in numbers_site]
@@ -222,6 +222,6 @@ def _sample_block(block: BlockLikelihood, hidden: Tensor, batch: RecipeBatch) ->
         name = block.numbers_site
         observed = batch.values.get(name)
         exists = block.applies(structure) if observed is None else batch.known[name]
-        fn = block.numbers(hidden, block.structure_features(structure)).mask(exists).to_event(1)
+        fn = block.numbers(hidden, block.structure_features(structure), exists)
         values[name] = pyro.sample(name, fn, obs=observed)
     return values

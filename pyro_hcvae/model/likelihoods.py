@@ -14,35 +14,47 @@ from torch import Tensor, nn
 from pyro_hcvae.data import sites
 from pyro_hcvae.data.schema import Amounts, Block, Category, Fractions, Step
 from pyro_hcvae.model.config import ModelConfig
-from pyro_hcvae.model.distributions import SubsetBernoulli, largest_logit
-from pyro_hcvae.model.networks import MLP, MemberLinear, soft_clamp
+from pyro_hcvae.model.distributions import SparseMixture, SubsetBernoulli, existing_positions, largest_logit
+from pyro_hcvae.model.networks import MLP, MemberLinear, one_hot, soft_clamp
 
 
 class NumbersHead(nn.Module):
-    """Hidden state and structure -> distribution of ``F`` standardised numbers, batch shape ``(M, B, F)``.
+    """Hidden state and structure -> distribution of ``F`` standardised numbers, batch shape ``(M, B)``, event ``(F,)``.
 
     Each number is a Gaussian, or a mixture of Gaussians, whose scale stays above a floor: a continuous likelihood is
     unbounded where a column has few levels (Mattei & Frellsen, 2018).
+
+    Args:
+        members: Number of members.
+        hidden: Size of the hidden state.
+        structure: Size of the structure features.
+        features: How many numbers there are, ``F``.
+        at_most: How many of them can exist in one recipe.
+        config: Number of Gaussians and floor of the scale.
     """
 
-    def __init__(self, members: int, hidden: int, structure: int, features: int, config: ModelConfig) -> None:
+    def __init__(
+        self, members: int, hidden: int, structure: int, features: int, at_most: int, config: ModelConfig
+    ) -> None:
         super().__init__()
-        self.features, self.components, self.floor = features, config.mixture_components, config.scale_floor
+        self.features, self.at_most = features, at_most
+        self.components, self.floor = config.mixture_components, config.scale_floor
         self.trunk = MLP(members, hidden + structure, [hidden])
-        self.head = MemberLinear(members, hidden, features * self.components * 3)
+        self.head = MemberLinear(members, hidden, features * 3 * self.components)
         with torch.no_grad():  # components start at different places, or they would stay one
-            bias = self.head.bias.view(members, 3, features, self.components)
-            bias[:, 1] = torch.linspace(-1.5, 1.5, self.components) if self.components > 1 else 0.0
+            bias = self.head.bias.view(members, features, 3, self.components)
+            bias[:, :, 1] = torch.linspace(-1.5, 1.5, self.components) if self.components > 1 else 0.0
 
-    def forward(self, hidden: Tensor, structure: Tensor) -> TorchDistribution:
-        """Distribution given the hidden state ``(M, B, H)`` and structure features ``(M, B, T)``."""
+    def forward(self, hidden: Tensor, structure: Tensor, exists: Tensor) -> TorchDistribution:
+        """Distribution given the hidden state ``(M, B, H)``, structure features ``(M, B, T)`` and what exists ``(M, B, F)``."""
         raw = self.head(self.trunk(torch.cat([hidden, structure], dim=-1)))
-        shape = (*raw.shape[:-1], 3, self.features, self.components)
-        logits, loc, log_scale = raw.view(shape).unbind(dim=-3)
+        raw = raw.unflatten(-1, (self.features, 3 * self.components))
+        positions, exists = existing_positions(exists, self.at_most)
+        if self.at_most < self.features:
+            raw = raw.gather(-2, positions.unsqueeze(-1).expand(*positions.shape, raw.shape[-1]))
+        logits, loc, log_scale = raw.chunk(3, dim=-1)
         scale = self.floor + torch.nn.functional.softplus(log_scale)
-        if self.components == 1:
-            return dist.Normal(loc.squeeze(-1), scale.squeeze(-1))
-        return dist.MixtureSameFamily(dist.Categorical(logits=logits), dist.Normal(loc, scale))
+        return SparseMixture(logits, loc, scale, positions, exists, self.features)
 
 
 class BlockLikelihood(nn.Module):
@@ -62,8 +74,8 @@ class BlockLikelihood(nn.Module):
         """Distribution of the structure, batch shape ``(M, B)``."""
         raise NotImplementedError
 
-    def numbers(self, hidden: Tensor, features: Tensor) -> TorchDistribution:
-        """Distribution of the numbers given `structure_features`, batch shape ``(M, B, F)``."""
+    def numbers(self, hidden: Tensor, features: Tensor, exists: Tensor) -> TorchDistribution:
+        """Distribution of the numbers given `structure_features` and what exists ``(M, B, F)``; batch shape ``(M, B)``."""
         raise NotImplementedError
 
     def applies(self, structure: Tensor) -> Tensor:
@@ -76,7 +88,13 @@ class BlockLikelihood(nn.Module):
 
 
 class ComponentsLikelihood(BlockLikelihood):
-    """Presence of components, then the amount (or log ratio) of each present one."""
+    """Presence of components, then the amount (or log ratio) of each present one.
+
+    Attributes:
+        references: Present components without a number of their own.
+    """
+
+    references = 0
 
     def __init__(self, block: Amounts | Fractions, members: int, hidden: int, config: ModelConfig) -> None:
         super().__init__(block)
@@ -85,7 +103,8 @@ class ComponentsLikelihood(BlockLikelihood):
         self.independent = config.presence == "independent"
         self.presence_head = MemberLinear(members, hidden, features)
         self.size_head = None if self.independent else MemberLinear(members, hidden, len(self.sizes))
-        self.numbers_head = NumbersHead(members, hidden, features, features, config)
+        at_most = features if self.independent else self.sizes[-1] - self.references
+        self.numbers_head = NumbersHead(members, hidden, features, features, at_most, config)
 
     def structure(self, hidden: Tensor) -> TorchDistribution:
         """Presence: independent Bernoullis, or conditioned on their number."""
@@ -95,9 +114,9 @@ class ComponentsLikelihood(BlockLikelihood):
         logits = soft_clamp(logits, largest_logit(self.sizes[-1]))
         return SubsetBernoulli(self.size_head(hidden), logits, smallest=self.sizes[0])
 
-    def numbers(self, hidden: Tensor, features: Tensor) -> TorchDistribution:
+    def numbers(self, hidden: Tensor, features: Tensor, exists: Tensor) -> TorchDistribution:
         """Standardised log amounts or log ratios."""
-        out: TorchDistribution = self.numbers_head(hidden, features)
+        out: TorchDistribution = self.numbers_head(hidden, features, exists)
         return out
 
     def structure_features(self, structure: Tensor) -> Tensor:
@@ -115,6 +134,8 @@ class AmountsLikelihood(ComponentsLikelihood):
 
 class FractionsLikelihood(ComponentsLikelihood):
     """Presence and log ratios to the first present component."""
+
+    references = 1
 
     def applies(self, structure: Tensor) -> Tensor:
         """Every present component but the reference has a ratio: a single component is exactly the whole."""
@@ -136,7 +157,7 @@ class CategoryLikelihood(BlockLikelihood):
 
     def structure_features(self, structure: Tensor) -> Tensor:
         """One-hot code."""
-        return torch.nn.functional.one_hot(structure.long(), self.size).to(self.head.weight.dtype)
+        return one_hot(structure, self.size, self.head.weight.dtype)
 
 
 class StepLikelihood(BlockLikelihood):
@@ -148,16 +169,16 @@ class StepLikelihood(BlockLikelihood):
         super().__init__(block)
         self.size = len(block.states)
         self.head = MemberLinear(members, hidden, self.size)
-        self.numbers_head = NumbersHead(members, hidden, self.size, len(block.columns), config)
+        self.numbers_head = NumbersHead(members, hidden, self.size, len(block.columns), len(block.columns), config)
         self.register_buffer("pattern", torch.tensor(block.applies()), persistent=False)
 
     def structure(self, hidden: Tensor) -> TorchDistribution:
         """Categorical over the states."""
         return dist.Categorical(logits=self.head(hidden))
 
-    def numbers(self, hidden: Tensor, features: Tensor) -> TorchDistribution:
+    def numbers(self, hidden: Tensor, features: Tensor, exists: Tensor) -> TorchDistribution:
         """Standardised settings."""
-        out: TorchDistribution = self.numbers_head(hidden, features)
+        out: TorchDistribution = self.numbers_head(hidden, features, exists)
         return out
 
     def applies(self, structure: Tensor) -> Tensor:
@@ -166,7 +187,7 @@ class StepLikelihood(BlockLikelihood):
 
     def structure_features(self, structure: Tensor) -> Tensor:
         """One-hot state."""
-        return torch.nn.functional.one_hot(structure.long(), self.size).to(self.head.weight.dtype)
+        return one_hot(structure, self.size, self.head.weight.dtype)
 
 
 def likelihood(block: Block, members: int, hidden: int, config: ModelConfig) -> BlockLikelihood:

@@ -73,6 +73,14 @@ def reset_members(module: nn.Module, seeds: Sequence[int]) -> None:
                 part.reset_member(member, generator)
 
 
+def one_hot(index: Tensor, size: int, dtype: torch.dtype) -> Tensor:
+    """Positions ``(...)``, of any dtype, -> indicators ``(..., size)``.
+
+    ``torch.nn.functional.one_hot`` looks at the values, which no captured step can.
+    """
+    return (index.unsqueeze(-1) == torch.arange(size, device=index.device)).to(dtype)
+
+
 def soft_clamp(x: Tensor, limit: float = 5.0) -> Tensor:
     """Smoothly keep ``x`` within ``(-limit, limit)`` (NVAE, distributions.py)."""
     return limit * torch.tanh(x / limit)

@@ -8,13 +8,12 @@ from typing import Any
 
 import torch
 from pyro import poutine
-from pyro.distributions import Bernoulli
 from torch import Tensor
 
 from pyro_hcvae.data import sites
 from pyro_hcvae.data.batch import RecipeBatch
 from pyro_hcvae.data.schema import Amounts, Fractions
-from pyro_hcvae.model.distributions import SubsetBernoulli
+from pyro_hcvae.model.distributions import SparseMixture, SubsetBernoulli
 from pyro_hcvae.model.hierarchical import HierarchicalCVAE
 from pyro_hcvae.posterior.importance import effective_sample_size
 from pyro_hcvae.posterior.predictive import drawing_scope
@@ -50,13 +49,12 @@ class Complete(poutine.messenger.Messenger):  # type: ignore[misc]
         elif isinstance(fn, SubsetBernoulli):
             self.log_weight += fn.log_prob_known(value, known)
             msg["value"] = fn.sample_completion(value, known)
-        elif isinstance(fn.base_dist, Bernoulli):
-            self.log_weight += torch.where(known, fn.base_dist.log_prob(value), 0.0).sum(-1)
+        elif isinstance(fn, SparseMixture):
+            self.log_weight += fn.log_prob_known(value, known)
             msg["value"] = torch.where(known, value, fn.sample())
         else:
-            numbers, exists = fn.base_dist.base_dist, fn.base_dist._mask
-            self.log_weight += torch.where(known & exists, numbers.log_prob(value), 0.0).sum(-1)
-            msg["value"] = torch.where(known, value, numbers.sample())
+            self.log_weight += torch.where(known, fn.base_dist.log_prob(value), 0.0).sum(-1)
+            msg["value"] = torch.where(known, value, fn.sample())
         msg["done"] = True
 
 

@@ -1,0 +1,153 @@
+"""Ahead-of-time compilation of a training step, and its capture as a CUDA graph.
+
+A step is traced once, Pyro and autograd included, into a graph of plain tensor operations; torch's inductor turns the graph
+into one library of fused C++ loops, which is kept in the user's cache folder. The Pyro programs stay the only place where the
+model is written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import tempfile
+import warnings
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from unittest import mock
+
+import platformdirs
+import torch
+from torch import Tensor
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from pyro_hcvae.inference.step import StepFunction
+
+CACHE_VARIABLE = "PYRO_HCVAE_CACHE"
+"""Environment variable that names another cache folder."""
+
+
+_BUILD_SECONDS = 60.0
+_SAVED_SECONDS = 0.010, 0.0018
+"""What a compiled step saves: a part per step, and a part per member and 64 rows. Both measured (docs/benchmarks.md)."""
+
+
+class CompilationError(RuntimeError):
+    """A step could not be compiled, or what was compiled is wrong; the message says why."""
+
+
+def cache_folder() -> Path:
+    """Where compiled steps are kept. It can be deleted at any time."""
+    chosen = os.environ.get(CACHE_VARIABLE)
+    return Path(chosen) if chosen else Path(platformdirs.user_cache_path("pyro-hcvae")) / "compiled"
+
+
+def worth_compiling(steps: int, members: int, batch_size: int) -> tuple[bool, str]:
+    """Whether a training of so many steps is long enough to pay for compiling its step, and the reason in words.
+
+    Decided from the plan alone, not from the clock or from what the cache holds: a run repeated gives the same bits.
+    """
+    step, row = _SAVED_SECONDS
+    saved = steps * (step + row * members * batch_size / 64)
+    enough = saved >= _BUILD_SECONDS
+    words = f"{steps} steps of {members} members would save about {saved:.0f} s, compiling takes about {_BUILD_SECONDS:.0f} s"
+    return enough, words
+
+
+def compile_step(function: StepFunction, example: Sequence[Tensor]) -> StepFunction:
+    """Compile a pure step for inputs of the example's shapes, or load it from the cache.
+
+    Args:
+        function: Traceable function of tensors, e.g. `Gradients.pure`.
+        example: Inputs to trace with, on the CPU.
+
+    Returns:
+        A function that gives the same within float32 rounding, checked on the example.
+
+    Raises:
+        CompilationError: If there is no C++ compiler, if torch cannot compile the step, or if the result is wrong.
+    """
+    example = [x.detach() for x in example]
+    try:
+        graph = make_fx(function)(*example)
+        package = cache_folder() / f"{_fingerprint(graph, example)}.pt2"
+        if not package.is_file():
+            _build(graph, example, package)
+        compiled: StepFunction = torch._inductor.aoti_load_package(str(package))  # type: ignore[assignment]
+        gradient, rates = compiled(*example)
+    # Whatever the compiler stumbles over (its absence, a full disk, a bug of its own), the eager step does the same.
+    except Exception as error:
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise CompilationError(f"{type(error).__name__}: {reason[0][:200]}") from error
+    expected = function(*example)
+    for ours, reference in zip((gradient, rates), expected, strict=True):
+        if not torch.allclose(ours, reference, rtol=1e-3, atol=1e-5 * float(reference.abs().max())):
+            package.unlink(missing_ok=True)
+            raise CompilationError("the compiled step does not give what the eager one gives")
+    return compiled
+
+
+def _build(graph: torch.fx.GraphModule, example: Sequence[Tensor], package: Path) -> None:
+    package.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with (
+        tempfile.TemporaryDirectory(dir=package.parent, prefix=".building-") as folder,
+        # The compiler's own intermediate files belong there too, not in the system's temporary folder for good.
+        mock.patch.dict(os.environ, TORCHINDUCTOR_CACHE_DIR=folder),
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore")
+        program = torch.export.export(graph, tuple(example), strict=False)
+        built = torch._inductor.aoti_compile_and_package(program, package_path=str(Path(folder) / "step.pt2"))
+        with suppress(FileNotFoundError):  # another process may have been quicker
+            Path(built).replace(package)
+
+
+def _fingerprint(graph: torch.fx.GraphModule, example: Sequence[Tensor]) -> str:
+    """What a compiled step depends on: its operations, constants and shapes, torch, and the processor."""
+    digest = hashlib.sha256(graph.code.encode())
+    for name, constant in sorted([*graph.named_buffers(), *graph.named_parameters()]):
+        digest.update(name.encode())
+        digest.update(constant.detach().contiguous().numpy().tobytes())
+    shapes = [(tuple(x.shape), x.dtype, x.stride()) for x in example]
+    machine = (platform.system(), platform.machine(), torch.backends.cpu.get_cpu_capability(), _processor())
+    digest.update(repr((shapes, torch.__version__, machine)).encode())
+    return digest.hexdigest()[:32]
+
+
+def _processor() -> str:
+    """Model and instruction set of the processor: a library built for one may hold instructions that another lacks."""
+    with suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return "".join(sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))}))
+    return platform.processor()
+
+
+class CudaGraph:
+    """A step captured as a CUDA graph: one launch instead of thousands.
+
+    Args:
+        function: Step without synchronisation, e.g. `Gradients`.
+        example: Inputs on the device. The first, the parameters, is read where it lies; the others are copied in.
+    """
+
+    def __init__(self, function: StepFunction, example: Sequence[Tensor]) -> None:
+        values, *batch = example
+        self._inputs = [x.clone() for x in batch]
+        # Warm-up on a side stream, as capture requires: libraries allocate their workspaces in it.
+        stream = torch.cuda.Stream(values.device)  # type: ignore[no-untyped-call]
+        stream.wait_stream(torch.cuda.current_stream(values.device))
+        with torch.cuda.stream(stream):
+            for _ in range(3):
+                function(values, *self._inputs)
+        torch.cuda.current_stream(values.device).wait_stream(stream)
+        self._graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self._graph):
+            self._outputs = function(values, *self._inputs)
+
+    def __call__(self, values: Tensor, *batch: Tensor) -> tuple[Tensor, Tensor]:
+        """Replay with new inputs. The outputs are overwritten by the next call."""
+        for place, x in zip(self._inputs, batch, strict=True):
+            place.copy_(x, non_blocking=True)
+        self._graph.replay()
+        return self._outputs
