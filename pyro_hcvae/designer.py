@@ -21,6 +21,7 @@ from pyro_hcvae.errors import InputError
 from pyro_hcvae.inference.checkpoints import RunFolder
 from pyro_hcvae.inference.config import RunConfig, TrainConfig
 from pyro_hcvae.inference.engine import Trainer, TrainState
+from pyro_hcvae.inference.processes import train_in_processes
 from pyro_hcvae.inference.streams import TrainingData
 from pyro_hcvae.model.config import ModelConfig
 from pyro_hcvae.model.hierarchical import HierarchicalCVAE
@@ -48,6 +49,7 @@ class RecipeDesigner:
         codec: Table <-> tensors.
         network: The Pyro programs: ``network.model`` and ``network.guide``, for all members.
         history: Losses, rates and factors, one row a member and interval.
+        engine: How the training steps were carried out and why; empty after a reload.
     """
 
     table: RecipeTable
@@ -64,6 +66,7 @@ class RecipeDesigner:
     ) -> None:
         self.schema = schema if isinstance(schema, RecipeSchema) else RecipeSchema.load(schema)
         self.config = RunConfig(model=model or ModelConfig(), train=train or TrainConfig())
+        self.engine = ""
 
     def __getattr__(self, name: str) -> Any:
         if name in ("table", "codec", "network", "history"):
@@ -144,7 +147,9 @@ class RecipeDesigner:
                 folder.save_state(state)
             on_interval(trainer)
 
-        final = trainer.train(after_interval)
+        shared = self.config.train.jobs > 1 and self.config.train.members > 1 and trainer.device.type == "cpu"
+        final = train_in_processes(trainer, after_interval) if shared else trainer.train(after_interval)
+        self.engine = trainer.engine
         # Whatever trained the members, they are used on the CPU, as after a reload.
         self.network.to("cpu")
         if not torch.isfinite(final.best_loss).all():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -34,6 +35,11 @@ def command(
         int | None, typer.Option("--steps", min=1, help="Longest training, in minibatches [4000].")
     ] = None,
     seed: Annotated[int | None, typer.Option("--seed", min=0, max=2**31, help="Seed of the run [0].")] = None,
+    jobs: Annotated[int | None, typer.Option("--jobs", min=1, help="Processes that share the members [1].")] = None,
+    compilation: Annotated[
+        str | None,
+        typer.Option("--compile", help="Compile the training step: auto (if it pays), always or never [auto]."),
+    ] = None,
     drop_column: options.DropColumn = None,
     skip_bad_rows: options.SkipBadRows = False,
     decimal: options.Decimal = ".",
@@ -59,7 +65,8 @@ def command(
         free = {"context", "resume", "device", "json", "quiet"}
         sources = {name: context.get_parameter_source(name) for name in context.params if name not in free}
         given = [name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"]
-        if extra := ["TABLE" if name == "table" else f"--{name.replace('_', '-')}" for name in given]:
+        written = {"table": "TABLE", "compilation": "--compile"}
+        if extra := [written.get(name, f"--{name.replace('_', '-')}") for name in given]:
             raise InputError(f"--resume goes on with the settings of the run: leave out {', '.join(extra)}")
         run = resume
     elif table is None or out is None:
@@ -67,7 +74,7 @@ def command(
     else:
         run = out
     quiet = quiet or json
-    overrides = {"members": members, "steps": steps, "seed": seed}
+    overrides = {"members": members, "steps": steps, "seed": seed, "jobs": jobs, "compile": compilation}
     settings = None if resume is not None else run_config(config, overrides)
 
     from pyro_hcvae.data.schema import RecipeSchema
@@ -106,7 +113,7 @@ def command(
         typer.echo(f"Run folder: {run}")
 
 
-def run_config(path: Path | None, overrides: dict[str, int | None]) -> RunConfig:
+def run_config(path: Path | None, overrides: Mapping[str, int | str | None]) -> RunConfig:
     """Settings from a file, with those of the command line on top.
 
     Raises:
@@ -146,4 +153,5 @@ def _summary(designer: RecipeDesigner, run: Path) -> dict[str, Any]:
         "validation_nats_per_recipe": float(best.mean()),
         "rows": len(designer.table),
         "recipes": int(designer.table.recipe_ids().max() + 1),
+        "engine": designer.engine,
     }

@@ -24,8 +24,20 @@ def training_progress(*, quiet: bool) -> Iterator[Callable[[Trainer], None]]:
     if quiet:
         yield lambda trainer: None
         return
+    said: set[str] = set()
+
+    def say_engine(trainer: Trainer) -> None:
+        if trainer.engine not in said:
+            said.add(trainer.engine)
+            console.print(f"training with {trainer.engine}", soft_wrap=True, highlight=False)
+
     if not console.is_terminal:
-        yield _report_line
+
+        def report(trainer: Trainer) -> None:
+            say_engine(trainer)
+            _report_line(trainer)
+
+        yield report
         return
     columns = (
         TextColumn("training"),
@@ -40,6 +52,7 @@ def training_progress(*, quiet: bool) -> Iterator[Callable[[Trainer], None]]:
         task = progress.add_task("", total=None)
 
         def show(trainer: Trainer) -> None:
+            say_engine(trainer)
             progress.update(task, total=trainer.config.steps, completed=_steps(trainer), description=_describe(trainer))
 
         yield show

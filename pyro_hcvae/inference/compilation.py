@@ -20,9 +20,11 @@ from unittest import mock
 import platformdirs
 import torch
 from torch import Tensor
+from torch._inductor.cpp_builder import get_cpp_compiler
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from pyro_hcvae.inference.step import StepFunction
+from pyro_hcvae.model.scopes import computing_scope
 
 CACHE_VARIABLE = "PYRO_HCVAE_CACHE"
 """Environment variable that names another cache folder."""
@@ -69,22 +71,39 @@ def compile_step(function: StepFunction, example: Sequence[Tensor]) -> StepFunct
         CompilationError: If there is no C++ compiler, if torch cannot compile the step, or if the result is wrong.
     """
     example = [x.detach() for x in example]
-    try:
-        graph = make_fx(function)(*example)
-        package = cache_folder() / f"{_fingerprint(graph, example)}.pt2"
-        if not package.is_file():
-            _build(graph, example, package)
-        compiled: StepFunction = torch._inductor.aoti_load_package(str(package))  # type: ignore[assignment]
-        gradient, rates = compiled(*example)
-    # Whatever the compiler stumbles over (its absence, a full disk, a bug of its own), the eager step does the same.
-    except Exception as error:
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise CompilationError(f"{type(error).__name__}: {reason[0][:200]}") from error
-    expected = function(*example)
-    for ours, reference in zip((gradient, rates), expected, strict=True):
+    with computing_scope():  # validation of distributions reads values, and the library is to run on one thread
+        try:
+            get_cpp_compiler()  # a machine without one is told so at once
+            graph = make_fx(function)(*example)
+            package = cache_folder() / f"{_fingerprint(graph, example)}.pt2"
+            compiled = _load(package)
+            if compiled is None:
+                _build(graph, example, package)
+                compiled = _load(package)
+            if compiled is None:
+                raise RuntimeError("what was built cannot be loaded")
+            results = compiled(*example)
+        # Whatever the compiler stumbles over (its absence, a full disk, a bug of its own), the eager step does the same.
+        except Exception as error:
+            reason = str(error).strip().splitlines() or [type(error).__name__]
+            raise CompilationError(f"{type(error).__name__}: {reason[0][:200]}") from error
+        expected = function(*example)
+    for ours, reference in zip(results, expected, strict=True):
         if not torch.allclose(ours, reference, rtol=1e-3, atol=1e-5 * float(reference.abs().max())):
             package.unlink(missing_ok=True)
             raise CompilationError("the compiled step does not give what the eager one gives")
+    return compiled
+
+
+def _load(package: Path) -> StepFunction | None:
+    """A package of the cache; None if it is not there, or damaged: then it is removed."""
+    if not package.is_file():
+        return None
+    try:
+        compiled: StepFunction = torch._inductor.aoti_load_package(str(package))
+    except Exception:  # whatever its loader stumbles over
+        package.unlink(missing_ok=True)
+        return None
     return compiled
 
 

@@ -49,6 +49,8 @@ class TrainConfig(BaseModel):
     """What is kept whole when validation rows are set aside."""
     compile: Literal["auto", "always", "never"] = "auto"
     """Whether a step is compiled ahead of time: if the planned steps pay for it, always, or never."""
+    jobs: int = Field(default=1, ge=1)
+    """Processes among which the members are shared, one core each."""
     interval: int = Field(default=50, ge=1)
     """Steps between validations; a checkpoint is written at each."""
     patience: int = Field(default=20, ge=1)
@@ -75,6 +77,15 @@ class TrainConfig(BaseModel):
             return None
         rows = self.gamma if isinstance(self.gamma[0], tuple) else (self.gamma,) * self.members
         return tuple(tuple(float(g) for g in row) for row in rows if isinstance(row, tuple))
+
+    def of_members(self, start: int, stop: int) -> TrainConfig:
+        """Settings with which some of the members train alone."""
+        fields = self.model_dump() | {"members": stop - start, "seed": self.seed + start, "jobs": 1}
+        for name in ("learning_rate", "beta_warmup"):
+            fields[name] = self.each(name)[start:stop]
+        if (gamma := self.fixed_gamma()) is not None:
+            fields["gamma"] = gamma[start:stop]
+        return TrainConfig(**fields)
 
     @property
     def seeds(self) -> tuple[int, ...]:

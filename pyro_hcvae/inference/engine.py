@@ -16,7 +16,7 @@ from pyro_hcvae.inference import schedules
 from pyro_hcvae.inference.compilation import CompilationError, CudaGraph, compile_step, worth_compiling
 from pyro_hcvae.inference.config import TrainConfig
 from pyro_hcvae.inference.objective import ScaledELBO
-from pyro_hcvae.inference.step import Gradients, Minibatch, StepFunction, bound_terms
+from pyro_hcvae.inference.step import Gradients, StepFunction, bound_terms
 from pyro_hcvae.inference.streams import RecipeStream, TrainingData
 from pyro_hcvae.model.hierarchical import HierarchicalCVAE
 from pyro_hcvae.model.scopes import computing_scope
@@ -51,6 +51,25 @@ class TrainState:
     history: list[Record] = field(default_factory=list)
 
     TENSORS = ("values", "first", "second", "best_values", "best_loss", "waited", "rates")
+
+    @classmethod
+    def start(cls, values: Tensor, layers: int) -> TrainState:
+        """The state before the first step, around given parameters ``(M, P)``, which training will change in place."""
+        return cls(
+            interval=0,
+            values=values,
+            first=torch.zeros_like(values),
+            second=torch.zeros_like(values),
+            best_values=values.clone(),
+            best_loss=torch.full((len(values),), math.inf),
+            waited=torch.zeros(len(values), dtype=torch.int64),
+            rates=torch.ones(layers, len(values), device=values.device),
+        )
+
+    def of_members(self, start: int, stop: int) -> TrainState:
+        """The part of some members, as views and without the history."""
+        parts = {name: getattr(self, name)[start:stop] for name in self.TENSORS if name != "rates"}
+        return TrainState(self.interval, **parts, rates=self.rates[:, start:stop])
 
 
 class Trainer:
@@ -90,25 +109,16 @@ class Trainer:
         self._step_function: StepFunction | None = None
         self._streams = [RecipeStream(data, config, seed) for seed in config.seeds]
         self._validation = self._validation_set()
-        values = self._gradients.flat.values
-        if state is None:
-            members, zeros = config.members, torch.zeros_like(values)
-            self.state = TrainState(
-                interval=0,
-                values=values,
-                first=zeros,
-                second=zeros.clone(),
-                best_values=values.clone(),
-                best_loss=torch.full((members,), math.inf),
-                waited=torch.zeros(members, dtype=torch.int64),
-                rates=torch.ones(len(self.dims), members, device=self.device),
-            )
-        else:
-            values.copy_(state.values)
-            self.state = state
-            self.state.values = values
-            for name in ("first", "second", "best_values", "rates"):
-                setattr(self.state, name, getattr(state, name).to(self.device))
+        self.state = TrainState.start(self._gradients.flat.values, len(self.dims))
+        self._optimizer = self._adamw()
+        if state is not None:
+            self.restore(state)
+
+    def restore(self, state: TrainState) -> None:
+        """Go on from a state; its tensors are copied."""
+        for name in TrainState.TENSORS:
+            getattr(self.state, name).copy_(getattr(state, name))
+        self.state.interval, self.state.history = state.interval, list(state.history)
         self._optimizer = self._adamw()
 
     @property
@@ -132,13 +142,21 @@ class Trainer:
         Args:
             on_interval: Called after each interval, e.g. to write a checkpoint or to show progress.
         """
-        with computing_scope(self.config.members * self.config.batch_size):
-            while not self.finished:
-                self.run_steps(self.state.interval)
-                self.state.interval += 1
-                self._validate(min(self.state.interval * self.config.interval, self.config.steps))
-                on_interval(self.state)
-            self.state.values.copy_(self.state.best_values)
+        while not self.finished:
+            self.run_interval()
+            on_interval(self.state)
+        return self.finish()
+
+    def run_interval(self) -> None:
+        """Carry out the next interval: its steps, then the validation."""
+        self.run_steps(self.state.interval)
+        self.state.interval += 1
+        with computing_scope():
+            self._validate(min(self.state.interval * self.config.interval, self.config.steps))
+
+    def finish(self) -> TrainState:
+        """Put each member's best parameters into the model."""
+        self.state.values.copy_(self.state.best_values)
         return self.state
 
     def run_steps(self, interval: int) -> None:
@@ -149,10 +167,11 @@ class Trainer:
         chunks = [stream.chunk(interval, len(steps), sum(self.dims)) for stream in self._streams]
         rows, *draws = (torch.stack(part, dim=1).to(self.device) for part in zip(*chunks, strict=True))
         betas = self._betas(steps)
-        for i, step in enumerate(steps):
-            beta = betas[i]
-            weights = beta * self._gamma(beta)
-            self._step(step, self.packed[rows[i]], *(draw[i] for draw in draws), weights)
+        with computing_scope(config.members * config.batch_size):
+            for i, step in enumerate(steps):
+                beta = betas[i]
+                weights = beta * self._gamma(beta)
+                self._step(step, self.packed[rows[i]], *(draw[i] for draw in draws), weights)
 
     def _step(self, step: int, *batch: Tensor) -> None:
         state = self.state

@@ -54,7 +54,7 @@ class FlatParameters:
     def split(self, values: Tensor) -> list[Tensor]:
         """A flat tensor ``(M, P)`` cut into the shapes of the parameters."""
         shapes = [p.shape for p in self.parameters.values()]
-        parts = values.split([shape[1:].numel() for shape in shapes], dim=1)
+        parts = torch.split(values, [shape[1:].numel() for shape in shapes], dim=1)
         return [part.view(shape) for part, shape in zip(parts, shapes, strict=True)]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,7 +34,10 @@ class TrainingData:
 
 
 class RecipeStream:
-    """Minibatches of one member: recipes without replacement, one random row of each, from its own seed."""
+    """Minibatches of one member: all recipes in shuffled order, epoch after epoch, one random row of each.
+
+    Everything follows from the member's seed and the position in training; what a step costs does not depend on the table.
+    """
 
     def __init__(self, data: TrainingData, config: TrainConfig, seed: int) -> None:
         self._seed, self._config, self._layout = seed, config, data.layout
@@ -44,6 +46,7 @@ class RecipeStream:
         order = train[np.argsort(data.recipes[train], kind="stable")]
         _, start, count = np.unique(data.recipes[order], return_index=True, return_counts=True)
         self._order, self._start, self._count = map(torch.from_numpy, (order, start, count))
+        self._epoch, self._shuffled = -1, torch.empty(0, dtype=torch.int64)
 
     def chunk(self, interval: int, steps: int, dims: int) -> tuple[Tensor, ...]:
         """All random choices of one interval.
@@ -52,11 +55,10 @@ class RecipeStream:
             Rows ``(steps, B)``; noise of the latents ``(steps, B, D)``; hidden blocks ``(steps, B, blocks)``; noise on the
             conditions and which of them stay known, both ``(steps, B, C)``.
         """
-        config, generator = self._config, _generator(self._seed, interval)
+        config, generator = self._config, _generator(self._seed, 0, interval)
         size, features = (steps, config.batch_size), self._layout.condition_features
-        wanted, recipes = steps * config.batch_size, len(self._start)
-        rounds = [torch.randperm(recipes, generator=generator) for _ in range(math.ceil(wanted / recipes))]
-        chosen = torch.cat(rounds)[:wanted]
+        wanted = steps * config.batch_size
+        chosen = self._recipes_from(interval * config.interval * config.batch_size, wanted)
         within = (torch.rand(wanted, generator=generator) * self._count[chosen]).long()
         rows = self._order[self._start[chosen] + within].view(size)
         noise = torch.randn(*size, dims, generator=generator)
@@ -67,18 +69,31 @@ class RecipeStream:
         keep = ~(blurred & (torch.rand(*size, features, generator=generator) < 0.5))
         return rows, noise, hidden, blur, keep
 
+    def _recipes_from(self, start: int, count: int) -> Tensor:
+        """A stretch of the endless sequence of shuffled epochs, shape ``(count,)``."""
+        recipes, parts = len(self._start), []
+        while count > 0:
+            epoch, place = divmod(start, recipes)
+            if epoch != self._epoch:
+                self._epoch = epoch
+                self._shuffled = torch.randperm(recipes, generator=_generator(self._seed, 2, epoch))
+            parts.append(self._shuffled[place : place + count])
+            start, count = start + len(parts[-1]), count - len(parts[-1])
+        return torch.cat(parts)
+
     def validation_rows(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Held-out rows, and weights that count each recipe once and sum to 1."""
-        rng = np.random.default_rng([self._seed, 1])
+        rng = np.random.default_rng([self._seed, 3])
         rows = rng.permutation(self._held)[:_MAX_VALIDATION_ROWS]
         _, inverse, count = np.unique(self._recipes[rows], return_inverse=True, return_counts=True)
         return rows, 1.0 / count[inverse] / len(count)
 
     def validation_noise(self, rows: int, dims: int) -> Tensor:
         """Noise of the latents in every validation, shape ``(rows, D)``."""
-        return torch.randn(rows, dims, generator=_generator(self._seed, -1))
+        return torch.randn(rows, dims, generator=_generator(self._seed, 1))
 
 
-def _generator(seed: int, interval: int) -> Generator:
-    mixed = int(np.random.SeedSequence([seed, interval + 1]).generate_state(1, np.uint64)[0])
+def _generator(*key: int) -> Generator:
+    """Generator of a member's seed, a purpose, and a position."""
+    mixed = int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0])
     return Generator().manual_seed(mixed % 2**63)

@@ -1,4 +1,4 @@
-"""`SubsetBernoulli`, independent Bernoullis conditioned on how many of them are 1, and `SparseMixture`, numbers of what exists."""
+"""`SubsetBernoulli`, Bernoullis conditioned on how many of them are 1, and `SparseMixture`, numbers of what exists."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def elementary_symmetric(weights: Tensor, largest: int) -> list[Level]:
     padding = weights.new_zeros(leaves - weights.shape[0], *weights.shape[1:])
     levels: list[Level] = [(torch.cat([weights, padding]),)]
     while (count := levels[-1][0].shape[0]) > 1:
-        left, right = zip(*(coefficient.split(count // 2) for coefficient in levels[-1]), strict=True)
+        left, right = zip(*(torch.split(coefficient, count // 2) for coefficient in levels[-1]), strict=True)
         levels.append(_product(left, right, largest))
     return levels
 
@@ -227,13 +227,9 @@ class SparseMixture(TorchDistribution):  # type: ignore[misc]
     def expand(self, batch_shape: Any, _instance: Any = None) -> SparseMixture:
         """Broadcast to a batch shape."""
         shape = Size(batch_shape)
-        parts = (self.logits, self.loc, self.scale)
-        return SparseMixture(
-            *(part.expand(*shape, *part.shape[-2:]) for part in parts),
-            *(part.expand(*shape, part.shape[-1]) for part in (self.positions, self.exists)),
-            self.event_shape[0],
-            validate_args=False,
-        )
+        logits, loc, scale = (p.expand(*shape, *p.shape[-2:]) for p in (self.logits, self.loc, self.scale))
+        positions, exists = (p.expand(*shape, p.shape[-1]) for p in (self.positions, self.exists))
+        return SparseMixture(logits, loc, scale, positions, exists, self.event_shape[0], validate_args=False)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log density of the numbers ``(..., F)`` that exist; the others are not looked at."""

@@ -61,7 +61,7 @@ def _precision(settings: Any, value: str) -> Iterator[None]:
 def _matmul_settings() -> Any:
     """Where torch keeps the precision of oneDNN's matrix products; None before torch 2.9 or without oneDNN."""
     settings = getattr(torch.backends.mkldnn, "matmul", None)
-    return settings if hasattr(settings, "fp32_precision") and torch.backends.mkldnn.is_available() else None
+    return settings if hasattr(settings, "fp32_precision") and torch.backends.mkldnn.is_available() else None  # type: ignore[no-untyped-call]
 
 
 @cache

@@ -1,0 +1,55 @@
+"""Members shared among processes come to the same end."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from pyro_hcvae.inference.config import TrainConfig
+from pyro_hcvae.inference.engine import TrainState
+from pyro_hcvae.inference.processes import train_in_processes
+from tests.inference.test_engine import CONFIG, copy, trainer
+
+SHARED = TrainConfig(
+    **CONFIG.model_dump()
+    | {"jobs": 2, "learning_rate": (1e-3, 2e-3, 4e-3), "gamma": ((1.5, 1.0, 0.5), (1.0, 1.0, 1.0), (0.5, 1.0, 1.5))}
+)
+
+
+def test_settings_of_some_members() -> None:
+    part = SHARED.of_members(1, 3)
+    assert part.seeds == SHARED.seeds[1:]
+    assert part.each("learning_rate") == (2e-3, 4e-3)
+    assert part.fixed_gamma() == SHARED.gamma[1:]
+    assert part.jobs == 1
+    assert CONFIG.of_members(0, 1).gamma == "balanced"
+
+
+@pytest.mark.slow
+def test_members_shared_among_processes_come_to_the_end_of_one_process() -> None:
+    alone, shared = trainer(SHARED), trainer(SHARED)
+    alone.train()
+    seen: list[TrainState] = []
+    train_in_processes(shared, lambda state: seen.append(copy(state)))
+    assert (alone.state.values - shared.state.values).abs().max() < 2e-5
+    assert alone.state.interval == shared.state.interval == 5
+    for ours, reference in zip(shared.state.history, alone.state.history, strict=True):
+        assert ours == pytest.approx(reference, rel=1e-4, abs=1e-4)
+    assert shared.engine.startswith("2 processes")
+    # An interrupted run goes on to the same bits.
+    resumed = trainer(SHARED, seen[0])
+    train_in_processes(resumed)
+    assert torch.equal(resumed.state.values, shared.state.values)
+    assert resumed.state.history == shared.state.history
+
+
+@pytest.mark.slow
+def test_processes_stop_where_one_process_would() -> None:
+    impatient = TrainConfig(**SHARED.model_dump() | {"steps": 400, "patience": 1, "beta_warmup": 0.0, "interval": 5})
+    alone, shared = trainer(impatient), trainer(impatient)
+    alone.train()
+    train_in_processes(shared)
+    assert alone.state.interval < alone.intervals  # it did stop early
+    assert shared.state.interval == alone.state.interval
+    assert len(shared.state.history) == len(alone.state.history)
+    assert (alone.state.values - shared.state.values).abs().max() < 2e-5

@@ -1,0 +1,117 @@
+"""The training step as a function of tensors, and the scope it runs in."""
+
+from __future__ import annotations
+
+import pyro
+import pytest
+import torch
+
+from pyro_hcvae.inference.config import TrainConfig
+from pyro_hcvae.inference.engine import Trainer
+from pyro_hcvae.inference.step import Gradients
+from pyro_hcvae.model import scopes
+from pyro_hcvae.model.scopes import computing_scope, fast_matmul
+from tests.inference.test_engine import CONFIG, trainer
+
+
+def example(run: Trainer) -> tuple[torch.Tensor, ...]:
+    """Parameters and the first minibatch of a training run."""
+    chunks = [stream.chunk(0, 1, sum(run.dims)) for stream in run._streams]
+    rows, *draws = (torch.stack(part, dim=1)[0] for part in zip(*chunks, strict=True))
+    weights = torch.linspace(0.1, 2.0, len(run.dims) * run.config.members).view(len(run.dims), -1)
+    return run.state.values, run.packed[rows], *draws, weights
+
+
+def test_the_pure_step_equals_the_one_at_the_models_own_parameters() -> None:
+    run = trainer()
+    inputs = example(run)
+    for ours, pure in zip(run._gradients(*inputs), run._gradients.pure(*inputs), strict=True):
+        assert torch.equal(ours, pure)
+    elsewhere = (inputs[0] + 0.1, *inputs[1:])
+    assert not torch.allclose(run._gradients.pure(*elsewhere)[0], run._gradients(*inputs)[0], atol=1e-3)
+
+
+def test_each_members_gradient_is_clipped_by_its_own_norm() -> None:
+    run = trainer()
+    inputs = example(run)
+    free, _ = Gradients(run.model, run.data.layout, 1e9)(*inputs)
+    norms = free.norm(dim=1)
+    limit = float(norms.median())
+    clipped, _ = Gradients(run.model, run.data.layout, limit)(*inputs)
+    assert torch.allclose(clipped, free * (limit / norms.clamp(min=limit))[:, None], rtol=1e-5)
+    assert clipped.norm(dim=1).max() <= limit * (1 + 1e-5) < norms.max()
+
+
+def test_a_weight_of_a_member_moves_that_members_gradient_alone() -> None:
+    run = trainer()
+    values, *batch, weights = example(run)
+    values = values + 0.1 * torch.randn(values.shape, generator=torch.Generator().manual_seed(0))  # rates start at 0
+    before, _ = run._gradients.pure(values, *batch, weights)
+    changed = weights.clone()
+    changed[:, 1] *= 3
+    after, _ = run._gradients.pure(values, *batch, changed)
+    moved = (after - before).abs().amax(dim=1)
+    assert moved[1] > 1e-4
+    assert moved[0] == moved[2] == 0
+
+
+def test_the_step_needs_nothing_from_the_host() -> None:
+    """What a CUDA graph asks for, shown without a device: no value is read, and no tensor of the CPU enters."""
+    run = trainer()
+    inputs = [x.to("meta") for x in example(run)]
+    run.model.to("meta")
+    with computing_scope():
+        gradient, rates = run._gradients.pure(*inputs)
+    assert gradient.is_meta
+    assert rates.is_meta
+    assert gradient.shape == inputs[0].shape
+
+
+def test_the_scope_restores_what_it_found() -> None:
+    matmul = torch.backends.mkldnn.matmul
+    before = torch.get_num_threads(), pyro.distributions.is_validation_enabled(), matmul.fp32_precision
+    try:
+        torch.set_num_threads(3)
+        with pytest.raises(RuntimeError, match="inside"), computing_scope(100_000):
+            assert torch.get_num_threads() == 1
+            assert not pyro.distributions.is_validation_enabled()
+            raise RuntimeError("inside")
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before[0])
+    assert (pyro.distributions.is_validation_enabled(), matmul.fp32_precision) == before[1:]
+
+
+def test_the_quick_kernel_is_taken_only_where_it_is_exact(monkeypatch: pytest.MonkeyPatch) -> None:
+    matmul = torch.backends.mkldnn.matmul
+    usual = matmul.fp32_precision
+    monkeypatch.setattr(scopes, "_exact", lambda: True)
+    with fast_matmul():
+        assert matmul.fp32_precision == "bf16"
+    assert matmul.fp32_precision == usual
+    monkeypatch.setattr(scopes, "_exact", lambda: False)
+    with fast_matmul():
+        assert matmul.fp32_precision == usual
+    monkeypatch.setattr(scopes, "_matmul_settings", lambda: None)
+    with fast_matmul():
+        assert matmul.fp32_precision == usual
+
+
+def test_the_probe_tells_float32_from_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+    product = torch.bmm
+    scopes._exact.cache_clear()
+    monkeypatch.setattr(torch, "bmm", lambda a, b: product(a.bfloat16(), b.bfloat16()).float())
+    assert not scopes._exact()
+    scopes._exact.cache_clear()
+    monkeypatch.setattr(torch, "bmm", product)
+
+
+def test_a_stretch_of_epochs_shows_every_recipe_equally_often() -> None:
+    run = trainer(TrainConfig(**CONFIG.model_dump() | {"interval": 7}))
+    stream = run._streams[0]
+    recipes = len(stream._start)
+    whole = stream._recipes_from(0, 5 * recipes)
+    assert (torch.bincount(whole) == 5).all()
+    assert not torch.equal(whole[:recipes], whole[recipes : 2 * recipes])
+    for start, count in ((0, 3), (recipes - 2, 5), (2 * recipes + 1, 2 * recipes)):
+        assert torch.equal(stream._recipes_from(start, count), whole[start : start + count])
