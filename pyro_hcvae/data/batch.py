@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -35,7 +36,7 @@ class RecipeBatch:
         """Members and rows."""
         return int(self.conditions.shape[0]), int(self.conditions.shape[1])
 
-    @property
+    @cached_property
     def condition_inputs(self) -> Tensor:
         """Conditions as network input: features, 0 where unknown, and which are known; shape ``(M, B, 2 C)``."""
         known = self.conditions_known.to(self.conditions.dtype)

@@ -90,7 +90,7 @@ class GivenNoise(poutine.messenger.Messenger):  # type: ignore[misc]
     def _pyro_sample(self, msg: Any) -> None:
         noise = self.noise.get(msg["name"])
         if noise is not None and not msg["is_observed"]:
-            gaussian = msg["fn"].base_dist
+            gaussian = getattr(msg["fn"], "base_dist", msg["fn"])  # a Normal(...).to_event(1), or a DiagonalGaussian
             msg["value"] = gaussian.loc + gaussian.scale * noise
             msg["done"] = True
 

@@ -19,45 +19,29 @@ _SMALL = 4
 """Sets up to this size are summed in the dtype of the logits; larger ones in float64, which has room for their products."""
 
 
-Level = tuple[Tensor, ...]
-"""Coefficients of degree 1, 2, ... of N polynomials whose constant term is 1, each of shape ``(N, ...)``."""
+def elementary_symmetric(weights: Tensor, largest: int) -> Tensor:
+    r"""Terms of the elementary symmetric polynomials, each credited to the last of its components.
 
+    .. math:: t_k(i) = w_i \, e_{k-1}(w_1, \dots, w_{i-1}), \qquad e_k(w) = \sum_i t_k(i)
 
-def _product(left: Level, right: Level, largest: int) -> Level:
-    """Products of polynomials, cut at degree ``largest``."""
-    degree = len(left)
-    out = []
-    for k in range(1, min(2 * degree, largest) + 1):
-        lone = [side[k - 1] for side in (left, right) if k <= degree]
-        pairs = [(left[i - 1], right[k - i - 1]) for i in range(max(1, k - degree), min(degree, k - 1) + 1)]
-        total = lone[0] + lone[1] if lone else pairs[0][0] * pairs[0][1]
-        for a, b in pairs if lone else pairs[1:]:
-            total = torch.addcmul(total, a, b)
-        out.append(total)
-    return tuple(out)
-
-
-def elementary_symmetric(weights: Tensor, largest: int) -> list[Level]:
-    r"""Elementary symmetric polynomials by a product tree.
-
-    .. math:: \prod_i (1 + w_i t) = \sum_k e_k(w) t^k
+    Sums of products of positive numbers: nothing cancels. Drawn in proportion to :math:`t_k`, a component is the last one of a
+    random subset of size k.
 
     Args:
-        weights: Non-negative :math:`w`, shape ``(F, ...)``: the components come first, so that what is innermost in memory
-            stays long up to the root; ``max(w) ** largest`` and its inverse must be in the range of the dtype.
-        largest: Degree at which the product is cut.
+        weights: Non-negative :math:`w`, shape ``(..., F)``; ``max(w) ** largest`` and its inverse must be in the range of
+            the dtype.
+        largest: Largest :math:`k`.
 
     Returns:
-        Levels of the tree from the leaves to the root. Polynomial ``i`` of a level is the product of ``i`` and ``i + N`` of
-        the ``2 N`` below. The root's coefficients, each of shape ``(1, ...)``, are :math:`e_1, e_2, \dots`
+        :math:`t_1, t_2, \dots`, shape ``(..., largest, F)``.
     """
-    leaves = 1 << max(0, math.ceil(math.log2(weights.shape[0])))
-    padding = weights.new_zeros(leaves - weights.shape[0], *weights.shape[1:])
-    levels: list[Level] = [(torch.cat([weights, padding]),)]
-    while (count := levels[-1][0].shape[0]) > 1:
-        left, right = zip(*(torch.split(coefficient, count // 2) for coefficient in levels[-1]), strict=True)
-        levels.append(_product(left, right, largest))
-    return levels
+    components = weights.shape[-1]
+    # As a matrix product, the sum over all components before is quicker than cumsum, above all backwards.
+    before = torch.ones(components, components, dtype=weights.dtype, device=weights.device).triu(1)
+    terms = [weights]
+    while len(terms) < largest:
+        terms.append(weights * (terms[-1] @ before))
+    return torch.stack(terms, dim=-2)
 
 
 def largest_logit(largest: int) -> float:
@@ -100,6 +84,8 @@ class SubsetBernoulli(TorchDistribution):  # type: ignore[misc]
     def expand(self, batch_shape: Any, _instance: Any = None) -> SubsetBernoulli:
         """Broadcast to a batch shape."""
         shape = Size(batch_shape)
+        if shape == self.batch_shape:
+            return self
         return SubsetBernoulli(
             self.size_logits.expand(*shape, self.size_logits.shape[-1]),
             self.logits.expand(*shape, self.logits.shape[-1]),
@@ -108,15 +94,15 @@ class SubsetBernoulli(TorchDistribution):  # type: ignore[misc]
         )
 
     @cached_property
-    def _levels(self) -> list[Level]:
+    def _terms(self) -> Tensor:
         logits = self.logits if self.largest <= _SMALL else self.logits.double()
-        return elementary_symmetric(logits.movedim(-1, 0).contiguous().exp(), max(self.largest, 1))
+        return elementary_symmetric(logits.exp(), max(self.largest, 1))
 
     def _log_e(self, sizes: Tensor) -> Tensor:
         """Log of the elementary symmetric polynomials of some sizes ``(..., K)``; `_NEVER` where there is no such subset."""
-        root = _coefficients(self._levels[-1]).squeeze(-2)
-        e = root.expand(*sizes.shape[:-1], -1).gather(-1, sizes.clamp(0, root.shape[-1] - 1))
-        possible = (sizes >= 0) & (sizes < root.shape[-1]) & (e > 0)
+        known = torch.nn.functional.pad(self._terms.sum(dim=-1), (1, 0), value=1.0)  # e_0, e_1, ...
+        e = known.expand(*sizes.shape[:-1], -1).gather(-1, sizes.clamp(0, known.shape[-1] - 1))
+        possible = (sizes >= 0) & (sizes < known.shape[-1]) & (e > 0)
         return torch.where(possible, torch.where(possible, e, 1.0).log(), _NEVER).to(self.logits.dtype)
 
     @cached_property
@@ -136,11 +122,11 @@ class SubsetBernoulli(TorchDistribution):  # type: ignore[misc]
 
     @torch.no_grad()
     def sample(self, sample_shape: Any = torch.Size()) -> Tensor:  # noqa: B008
-        """Draw subsets exactly: the size, then how it splits between the halves, down the product tree."""
+        """Draw subsets exactly: the size, then the components from the last to the first."""
         shape = Size(sample_shape) + self.batch_shape
         size_log_probs = self.size_log_probs.expand(*shape, -1)
         size = _gumbel_argmax(size_log_probs).unsqueeze(-1) + self.smallest
-        return self._split(size, shape)
+        return self._members(size, shape)
 
     def sample_completion(self, value: Tensor, known: Tensor) -> Tensor:
         """Draw whole subsets that agree with the known components.
@@ -151,7 +137,7 @@ class SubsetBernoulli(TorchDistribution):  # type: ignore[misc]
         """
         rest, taken, sizes = self._given(value, known)
         size = _gumbel_argmax(sizes).unsqueeze(-1) + self.smallest - taken.unsqueeze(-1)
-        drawn = rest._split(size.clamp(min=0), rest.batch_shape)
+        drawn = rest._members(size.clamp(min=0), rest.batch_shape)
         return torch.where(known, value, drawn)
 
     def log_prob_known(self, value: Tensor, known: Tensor) -> Tensor:
@@ -171,24 +157,19 @@ class SubsetBernoulli(TorchDistribution):  # type: ignore[misc]
         log_ratio = rest._log_e(sizes - taken.unsqueeze(-1)) - self._log_e(sizes)
         return rest, taken, self.size_log_probs + log_ratio + (present * self.logits).sum(-1, keepdim=True)
 
-    def _split(self, size: Tensor, shape: Size) -> Tensor:
-        """Distribute sizes ``(..., 1)`` down the tree to the leaves."""
-        counts = size
-        for level in reversed(self._levels[:-1]):
-            both = _coefficients(level)
-            left, right = both.expand(*shape, *both.shape[-2:]).chunk(2, dim=-2)
-            options = torch.arange(left.shape[-1], device=size.device)
-            other = counts.unsqueeze(-1) - options
-            weights = left * right.gather(-1, other.clamp(0, left.shape[-1] - 1))
-            possible = (other >= 0) & (other < left.shape[-1]) & (weights > 0)
-            first = _gumbel_argmax(torch.where(possible, weights.log(), 4 * _NEVER))
-            counts = torch.cat([first, counts - first], dim=-1)
-        return counts[..., : self.event_shape[0]].to(self.logits.dtype)
-
-
-def _coefficients(level: Level) -> Tensor:
-    """All coefficients of a level, the constant term included, shape ``(..., N, d + 1)``."""
-    return torch.stack([torch.ones_like(level[0]), *level], dim=-1).movedim(0, -2)
+    def _members(self, size: Tensor, shape: Size) -> Tensor:
+        """Draw subsets of given sizes ``(..., 1)``."""
+        terms = self._terms.expand(*shape, *self._terms.shape[-2:])
+        places = torch.arange(self.event_shape[0], device=size.device)
+        drawn = torch.zeros(*shape, self.event_shape[0], dtype=torch.bool, device=size.device)
+        left, bound = size.unsqueeze(-1), torch.full_like(size, self.event_shape[0])
+        for _ in range(self.largest):
+            row = (left - 1).clamp(min=0).expand(*shape, 1, self.event_shape[0])
+            weights = torch.where(places < bound, terms.gather(-2, row).squeeze(-2), 0.0)
+            last = _gumbel_argmax(weights.log()).unsqueeze(-1)
+            drawn |= (places == last) & (left.squeeze(-1) > 0)
+            left, bound = left - 1, last
+        return drawn.to(self.logits.dtype)
 
 
 class SparseMixture(TorchDistribution):  # type: ignore[misc]
@@ -227,6 +208,8 @@ class SparseMixture(TorchDistribution):  # type: ignore[misc]
     def expand(self, batch_shape: Any, _instance: Any = None) -> SparseMixture:
         """Broadcast to a batch shape."""
         shape = Size(batch_shape)
+        if shape == self.batch_shape:
+            return self
         logits, loc, scale = (p.expand(*shape, *p.shape[-2:]) for p in (self.logits, self.loc, self.scale))
         positions, exists = (p.expand(*shape, p.shape[-1]) for p in (self.positions, self.exists))
         return SparseMixture(logits, loc, scale, positions, exists, self.event_shape[0], validate_args=False)

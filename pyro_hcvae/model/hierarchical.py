@@ -20,54 +20,15 @@ from collections.abc import Iterator, Sequence
 
 import pyro
 import torch
-from pyro import distributions as dist
-from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
 from pyro_hcvae.data import sites
 from pyro_hcvae.data.batch import RecipeBatch
 from pyro_hcvae.data.schema import Amounts, Category, Fractions, RecipeSchema, Stage, Step
 from pyro_hcvae.model.config import ModelConfig
+from pyro_hcvae.model.latents import Latent
 from pyro_hcvae.model.likelihoods import BlockLikelihood, likelihood
-from pyro_hcvae.model.networks import MLP, one_hot, reset_members, soft_clamp
-
-_SCALE_FLOOR = 0.01
-"""Added to every latent scale, as in NVAE."""
-
-
-class Latent(nn.Module):
-    """Prior and posterior of one latent layer, each a diagonal Gaussian, batch shape ``(M, B)``, event ``(D,)``."""
-
-    def __init__(self, members: int, above: int, context: int, size: int, hidden: tuple[int, ...]) -> None:
-        super().__init__()
-        self.size = size
-        self.prior_network = MLP(members, above, hidden, 2 * size, zero_head=True)
-        self.residual_network = MLP(members, above + context + 2 * size, hidden, 2 * size, zero_head=True)
-
-    def prior(self, above: Tensor) -> TorchDistribution:
-        """``p(z_l | z_<l, c)`` given latents above and conditions, ``(M, B, A)``; N(0, 1) at the start of training."""
-        return _gaussian(*self._prior_parameters(above))
-
-    def posterior(self, above: Tensor, context: Tensor, anything_known: Tensor) -> TorchDistribution:
-        """``q(z_l | z_<l, x, c)``: the prior, moved by what the recipe shows.
-
-        Args:
-            above: Latents above and conditions, shape ``(M, B, A)``.
-            context: Summary of the known part of the recipe, shape ``(M, B, H)``.
-            anything_known: 1 where some block of the recipe is known, else 0: then the posterior is the prior; ``(M, B, 1)``.
-        """
-        loc, log_scale = self._prior_parameters(above)
-        inputs = torch.cat([above, context, loc, log_scale], dim=-1)
-        shift, log_factor = (self.residual_network(inputs) * anything_known).chunk(2, dim=-1)
-        return _gaussian(loc + shift, log_scale + log_factor)
-
-    def _prior_parameters(self, above: Tensor) -> tuple[Tensor, Tensor]:
-        loc, log_scale = self.prior_network(above).chunk(2, dim=-1)
-        return loc, log_scale
-
-
-def _gaussian(loc: Tensor, log_scale: Tensor) -> TorchDistribution:
-    return dist.Normal(soft_clamp(loc), soft_clamp(log_scale).exp() + _SCALE_FLOOR).to_event(1)
+from pyro_hcvae.model.networks import MLP, one_hot, reset_members
 
 
 class Encoder(nn.Module):
@@ -178,12 +139,12 @@ class HierarchicalCVAE(nn.Module):
         """
         members, rows = batch.shape
         values: dict[str, Tensor] = {}
-        above = batch.condition_inputs
+        above: tuple[Tensor, ...] = (batch.condition_inputs,)
         with pyro.plate("members", members, dim=-2), pyro.plate("rows", rows, dim=-1):
             for part in self.stages:
-                values[part.site] = pyro.sample(part.site, part.latent.prior(above))
-                above = torch.cat([above, values[part.site]], dim=-1)
-                hidden = part.decoder(above)
+                values[part.site] = pyro.sample(part.site, part.latent.prior(*above))
+                above = (*above, values[part.site])
+                hidden = part.decoder(torch.cat(above, dim=-1))
                 for block in part.blocks:
                     values |= _sample_block(block, hidden, batch)
         return values
@@ -199,13 +160,13 @@ class HierarchicalCVAE(nn.Module):
         """
         members, rows = batch.shape
         values: dict[str, Tensor] = {}
-        above = batch.condition_inputs
+        above: tuple[Tensor, ...] = (batch.condition_inputs,)
         context, anything_known = self.encoder(batch)
         with pyro.plate("members", members, dim=-2), pyro.plate("rows", rows, dim=-1):
             for part in self.stages:
                 posterior = part.latent.posterior(above, context, anything_known)
                 values[part.site] = pyro.sample(part.site, posterior)
-                above = torch.cat([above, values[part.site]], dim=-1)
+                above = (*above, values[part.site])
         return values
 
 

@@ -146,7 +146,7 @@ def test_given_noise_replaces_the_random_numbers() -> None:
     noise = {name: torch.randn(2, 12, d) for name, d in model.latent_dims.items()}
     first = poutine.trace(GivenNoise(noise)(model.guide)).get_trace(batch)
     for name, eps in noise.items():
-        fn = first.nodes[name]["fn"].base_dist
+        fn = first.nodes[name]["fn"]
         assert torch.allclose(first.nodes[name]["value"], fn.loc + fn.scale * eps)
 
 

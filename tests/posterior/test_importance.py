@@ -15,7 +15,7 @@ from tests.laboratories import tiny_model
 def test_agrees_with_plain_monte_carlo_from_the_prior() -> None:
     """log mean p(x | z) over z ~ p(z | c) needs no guide: two estimators of one number."""
     model, batch, _ = tiny_model(stir=0.08)
-    estimate = log_marginal(model, batch, draws=2000, seed=0)
+    estimate = log_marginal(model, batch, draws=20_000, seed=0)
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(1)
         total = torch.full((2, 12), -math.inf)
