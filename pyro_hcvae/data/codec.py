@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,9 +16,12 @@ from torch import Tensor
 
 from pyro_hcvae.data import sites
 from pyro_hcvae.data.batch import Layout
+from pyro_hcvae.data.columns import row_chunks
 from pyro_hcvae.data.schema import Amounts, Block, Category, Feed, Fractions, RecipeSchema, Step, Transform
 
 Floats = NDArray[np.float64]
+Chunks = Callable[[], Iterator[tuple[Floats, Floats]]]
+"""Values ``(rows, columns)`` and weights ``(rows,)`` of some rows at a time; each call runs through all of them again."""
 _SHRINKAGE = 3.0
 """Pseudo-rows of the pooled mean in a component's own mean: several components occur in one to three recipes."""
 
@@ -29,17 +33,6 @@ class Scaler:
     transform: Transform
     loc: float
     scale: float
-
-    @classmethod
-    def fit(cls, values: Floats, transform: Transform, weights: Floats) -> Scaler:
-        """Weighted mean and standard deviation of the finite values; the unit map if there are none."""
-        keep = np.isfinite(values)
-        if not keep.any():
-            return cls(transform, 0.0, 1.0)
-        x, w = _forward(values[keep], transform), weights[keep] / weights[keep].sum()
-        loc = float(w @ x)
-        scale = float(np.sqrt(w @ (x - loc) ** 2))
-        return cls(transform, loc, scale if scale > 1e-6 * max(1.0, abs(loc)) else 1.0)
 
     def encode(self, values: Floats) -> Floats:
         """Table value -> standardised value; NaN stays NaN."""
@@ -93,25 +86,22 @@ class RecipeCodec:
             weights: Weight of each row, e.g. one over the number of rows of its recipe; None: equal.
         """
         w = np.ones(len(frame)) if weights is None else weights
+
+        def chunks(read: Callable[[pd.DataFrame], Floats]) -> Chunks:
+            return lambda: ((read(frame.iloc[rows]), w[rows]) for rows in row_chunks(len(frame)))
+
         scalers: dict[str, Scaler] = {}
         for block in schema.blocks:
             match block:
-                case Amounts():
-                    values = _numbers(frame, block.columns)
-                    scalers |= _pooled(block.columns, np.log(np.where(values > 0, values, np.nan)), w)
-                case Fractions():
-                    scalers |= _pooled(block.columns, _log_ratios(_numbers(frame, block.columns)), w)
+                case Amounts() | Fractions():
+                    scalers |= _pooled(block.columns, chunks(partial(_logs, block)), w)
                 case Step():
-                    applies, values = _step_values(frame, block)
-                    for i, column in enumerate(block.columns):
-                        x = np.where(applies[:, i], values[:, i], np.nan)
-                        scalers[column.name] = Scaler.fit(x, column.transform, w)
+                    transforms = {column.name: column.transform for column in block.columns}
+                    scalers |= fit_scalers(transforms, chunks(partial(_settings, block)))
                 case Category():
                     pass
-        features = condition_features(schema, frame)
-        for i, (name, transform) in enumerate(feature_transforms(schema).items()):
-            scalers[name] = Scaler.fit(features[:, i], transform, w)
-        return cls(schema, scalers)
+        features = chunks(partial(condition_features, schema))
+        return cls(schema, scalers | fit_scalers(feature_transforms(schema), features))
 
     @property
     def feature_names(self) -> tuple[str, ...]:
@@ -132,6 +122,12 @@ class RecipeCodec:
         Returns:
             Packed rows, shape ``(B, W)``, float32; NaN marks what is unknown or does not exist.
         """
+        packed = np.empty((len(frame), self.layout.width), dtype=np.float32)
+        for rows in row_chunks(len(frame)):
+            np.concatenate(self._encode(frame.iloc[rows]), axis=1, out=packed[rows], casting="same_kind")
+        return torch.from_numpy(packed)
+
+    def _encode(self, frame: pd.DataFrame) -> list[Floats]:
         parts = [self.encode_conditions(frame)]
         for block in self.schema.blocks:
             if set(block.names()) <= set(frame.columns):
@@ -139,7 +135,7 @@ class RecipeCodec:
             else:
                 width = sum(size or 1 for size in sites.of_block(block).values())
                 parts.append(np.full((len(frame), width), np.nan))
-        return torch.from_numpy(np.concatenate(parts, axis=1).astype(np.float32))
+        return parts
 
     def encode_conditions(self, frame: pd.DataFrame) -> Floats:
         """Standardised condition features, shape ``(B, C)``."""
@@ -148,19 +144,15 @@ class RecipeCodec:
 
     def _encode_block(self, frame: pd.DataFrame, block: Block) -> list[Floats]:
         match block:
-            case Amounts():
-                values = _numbers(frame, block.columns)
-                return [_presence(values), self._scale(block.columns, np.log(np.where(values > 0, values, np.nan)))]
-            case Fractions():
-                values = _numbers(frame, block.columns)
-                return [_presence(values), self._scale(block.columns, _log_ratios(values))]
+            case Amounts() | Fractions():
+                return [_presence(_numbers(frame, block.columns)), self._scale(block.columns, _logs(block, frame))]
             case Category():
                 position = {code: float(i) for i, code in enumerate(block.codes)}
                 return [frame[block.column].map(lambda v: position.get(v, np.nan)).to_numpy(np.float64)[:, None]]
             case Step():
-                applies, values = _step_values(frame, block)
-                scaled = [self.scalers[c.name].encode(values[:, i]) for i, c in enumerate(block.columns)]
-                return [step_states(frame, block)[:, None], np.where(applies, np.column_stack(scaled), np.nan)]
+                settings = _settings(block, frame)
+                scaled = [self.scalers[c.name].encode(settings[:, i]) for i, c in enumerate(block.columns)]
+                return [step_states(frame, block)[:, None], np.column_stack(scaled)]
 
     def _scale(self, columns: Sequence[str], logs: Floats) -> Floats:
         loc = np.array([self.scalers[c].loc for c in columns])
@@ -267,15 +259,15 @@ def step_states(frame: pd.DataFrame, block: Step) -> Floats:
     return state
 
 
-def _step_values(frame: pd.DataFrame, block: Step) -> tuple[NDArray[np.bool_], Floats]:
+def _settings(block: Step, frame: pd.DataFrame) -> Floats:
+    """Settings of a step, shape ``(B, columns)``; NaN where a row's state has none, or a 0 in its place."""
     states = step_states(frame, block)
     table = np.array([*block.applies(), (True,) * len(block.columns)])
     applies = table[np.where(np.isnan(states), len(block.states), states).astype(np.int64)]
     values = _numbers(frame, block.names())
-    zero = np.zeros_like(applies)
     for position in block.zeroable:
-        zero[:, position] = values[:, position] == 0
-    return applies & ~zero, values
+        applies[:, position] &= values[:, position] != 0
+    return np.where(applies, values, np.nan)
 
 
 def _numbers(frame: pd.DataFrame, columns: Sequence[str]) -> Floats:
@@ -298,6 +290,12 @@ def reference_component(presence: Floats) -> NDArray[np.int64]:
     """First present component of each row, shape ``(B,)``; 0 where there is none."""
     first: NDArray[np.int64] = np.argmax(presence > 0, axis=1)
     return first
+
+
+def _logs(block: Amounts | Fractions, frame: pd.DataFrame) -> Floats:
+    """Logs of the present amounts, or log ratios of the shares, shape ``(B, components)``; NaN elsewhere."""
+    values = _numbers(frame, block.columns)
+    return _log_ratios(values) if isinstance(block, Fractions) else np.log(np.where(values > 0, values, np.nan))
 
 
 def _log_ratios(values: Floats) -> Floats:
@@ -326,21 +324,53 @@ def _from_log_ratios(presence: Floats, ratios: Floats) -> Floats:
     return np.where(np.isnan(presence) | (unknown & (presence > 0)), np.nan, shares)
 
 
-def _pooled(columns: Sequence[str], logs: Floats, weights: Floats) -> dict[str, Scaler]:
+def fit_scalers(transforms: Mapping[str, Transform], chunks: Chunks) -> dict[str, Scaler]:
+    """Weighted mean and standard deviation of the finite values of each column; the unit map if there are none.
+
+    Args:
+        transforms: Transform of each column, by name.
+        chunks: Their values.
+    """
+
+    def finite() -> Iterator[tuple[int, Floats, Floats]]:
+        for values, weights in chunks():
+            for i, transform in enumerate(transforms.values()):
+                keep = np.isfinite(values[:, i])
+                yield i, _forward(values[keep, i], transform), weights[keep]
+
+    mass, loc, variance = np.zeros((3, len(transforms)))
+    for i, _, w in finite():
+        mass[i] += w.sum()
+    for i, x, w in finite():
+        loc[i] += (w / mass[i]) @ x
+    for i, x, w in finite():
+        variance[i] += (w / mass[i]) @ (x - loc[i]) ** 2
+    scale = np.where(np.sqrt(variance) > 1e-6 * np.maximum(1.0, np.abs(loc)), np.sqrt(variance), 1.0)
+    return {name: Scaler(t, float(loc[i]), float(scale[i])) for i, (name, t) in enumerate(transforms.items())}
+
+
+def _pooled(columns: Sequence[str], chunks: Chunks, weights: Floats) -> dict[str, Scaler]:
     """Scalers of one block: own means shrunk to the pooled one, one common scale.
 
-    ``loc`` and ``scale`` act on the logarithm, which the caller takes: the stored transform is only a record.
+    ``loc`` and ``scale`` act on the logarithm, which ``chunks`` holds: the stored transform is only a record.
     """
-    known = np.isfinite(logs)
-    w = np.where(known, weights[:, None], 0.0)
-    x = np.where(known, logs, 0.0)
-    mass = w.sum(axis=0)
+
+    def known() -> Iterator[tuple[Floats, Floats]]:
+        for logs, part in chunks():
+            finite = np.isfinite(logs)
+            yield np.where(finite, logs, 0.0), np.where(finite, part[:, None], 0.0)
+
+    mass, sums, total = np.zeros(len(columns)), np.zeros(len(columns)), 0.0
+    for x, w in known():
+        mass += w.sum(axis=0)
+        sums += (w * x).sum(axis=0)
+        total += (w * x).sum()
     if mass.sum() == 0:
         return {name: Scaler("log", 0.0, 1.0) for name in columns}
-    pooled = (w * x).sum() / mass.sum()
+    pooled = total / mass.sum()
     # Weights are rescaled so that the mean row counts as one in the comparison with the pseudo-rows.
     unit = weights.mean()
-    means = ((w * x).sum(axis=0) / unit + _SHRINKAGE * pooled) / (mass / unit + _SHRINKAGE)
-    variance = (w * (x - means) ** 2 * known).sum() / mass.sum()
+    means = (sums / unit + _SHRINKAGE * pooled) / (mass / unit + _SHRINKAGE)
+    variance = sum((w * (x - means) ** 2).sum() for x, w in known()) / mass.sum()
     scale = float(np.sqrt(variance)) if variance > 1e-12 else 1.0
     return {name: Scaler("log", float(m), scale) for name, m in zip(columns, means, strict=True)}

@@ -13,7 +13,7 @@ import pandas as pd
 import tomli_w
 from numpy.typing import NDArray
 
-from pyro_hcvae.data.reading import MISSING
+from pyro_hcvae.data.cells import MISSING
 from pyro_hcvae.data.schema import RecipeSchema
 from pyro_hcvae.errors import InputError
 

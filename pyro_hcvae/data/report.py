@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from pyro_hcvae.errors import InputError
 
 Severity = Literal["error", "warning", "info"]
+KEPT_CELLS = 10_000
+"""Cells that a finding names one by one. The others are counted, and their rows are known."""
 
 
 class TableError(InputError):
@@ -40,9 +44,41 @@ class Cell(NamedTuple):
         return ", ".join(places) + (f": {self.value}" if self.value else "")
 
 
+class Places:
+    """Cells that show one problem, gathered in pieces.
+
+    Attributes:
+        cells: The first of them, at most `KEPT_CELLS`.
+        count: How many there are.
+    """
+
+    def __init__(self, cells: Iterable[Cell] = ()) -> None:
+        self.cells = list(cells)
+        self.count = len(self.cells)
+        self._rows = [np.array([cell.row for cell in self.cells if cell.row is not None], dtype=np.int64)]
+
+    def add(self, rows: NDArray[np.int64], column: str | None, texts: Iterable[str]) -> None:
+        """Add cells of one column: their rows, shape ``(cells,)``, and what to show of each."""
+        room = KEPT_CELLS - len(self.cells)
+        self.cells += [Cell(int(row), column, text) for row, text in zip(rows[:room], texts, strict=False)]
+        self.count += len(rows)
+        self._rows.append(rows)
+
+    def extend(self, other: Places) -> None:
+        """Add the cells of another after these."""
+        self.cells += other.cells[: KEPT_CELLS - len(self.cells)]
+        self.count += other.count
+        self._rows += other._rows
+
+    @property
+    def rows(self) -> NDArray[np.int64]:
+        """Distinct rows of the file that are concerned, ascending."""
+        return np.unique(np.concatenate(self._rows))
+
+
 @dataclass(frozen=True)
 class Finding:
-    """One kind of problem, with every cell that shows it."""
+    """One kind of problem, with the cells that show it."""
 
     code: str
     """Short stable name of the kind, for scripts."""
@@ -51,11 +87,16 @@ class Finding:
     action: str
     """What was done, or what the user can do."""
     cells: tuple[Cell, ...] = ()
+    """The first `KEPT_CELLS` of them."""
+    cell_count: int = 0
+    """How many there are."""
+    row_numbers: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64), repr=False, compare=False)
+    """`rows` as an array: a table of millions of rows may have a problem in each."""
 
     @property
     def rows(self) -> tuple[int, ...]:
         """Distinct rows of the file that are concerned, ascending."""
-        return tuple(sorted({cell.row for cell in self.cells if cell.row is not None}))
+        return tuple(self.row_numbers.tolist())
 
     def __str__(self) -> str:
         return f"{self.severity}: {self.message} -> {self.action}"
@@ -72,9 +113,13 @@ class ImportReport:
     """Counts that describe the table: recipes, laboratories, component sets."""
     findings: list[Finding] = field(default_factory=list)
 
-    def add(self, code: str, severity: Severity, message: str, action: str, cells: Iterable[Cell] = ()) -> None:
+    def add(
+        self, code: str, severity: Severity, message: str, action: str, cells: Places | Iterable[Cell] = ()
+    ) -> None:
         """Record a problem."""
-        self.findings.append(Finding(code, severity, message, action, tuple(cells)))
+        places = cells if isinstance(cells, Places) else Places(cells)
+        found = Finding(code, severity, message, action, tuple(places.cells), places.count, places.rows)
+        self.findings.append(found)
 
     @property
     def errors(self) -> list[Finding]:
@@ -86,7 +131,7 @@ class ImportReport:
         return [f for f in self.findings if f.code == code]
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a cell: code, severity, row, column, value, message, action."""
+        """One row a cell, at most `KEPT_CELLS` a finding: code, severity, row, column, value, message, action."""
         records = [
             (f.code, f.severity, cell.row, cell.column, cell.value, f.message, f.action)
             for f in self.findings
@@ -108,7 +153,7 @@ class ImportReport:
             lines.append(f"- {finding.severity} [{finding.code}] {finding.message}")
             lines.append(f"    {finding.action}")
             if finding.cells:
-                lines.append("    " + _some(finding.cells, examples))
+                lines.append("    " + _some(finding, examples))
         if not self.findings:
             lines.append("- no problem found")
         return "\n".join(lines)
@@ -126,7 +171,7 @@ class ImportReport:
                     "severity": f.severity,
                     "message": f.message,
                     "action": f.action,
-                    "row_count": len(f.rows),
+                    "row_count": len(f.row_numbers),
                     "cells": [cell._asdict() for cell in f.cells[:1000]],
                 }
                 for f in self.findings
@@ -143,11 +188,11 @@ class ImportReport:
             return
         lines = [f"{self.source} cannot be used as it is:"]
         for finding in self.errors:
-            lines.append(f"- {finding.message}" + (f" ({_some(finding.cells, 5)})" if finding.cells else ""))
+            lines.append(f"- {finding.message}" + (f" ({_some(finding, 5)})" if finding.cells else ""))
             lines.append(f"  {finding.action}")
         raise TableError("\n".join(lines), self)
 
 
-def _some(cells: Sequence[Cell], count: int) -> str:
-    shown = "; ".join(str(cell) for cell in cells[:count])
-    return shown + (f"; and {len(cells) - count} more cells" if len(cells) > count else "")
+def _some(finding: Finding, count: int) -> str:
+    shown = "; ".join(str(cell) for cell in finding.cells[:count])
+    return shown + (f"; and {finding.cell_count - count} more cells" if finding.cell_count > count else "")

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import repeat
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pyro_hcvae.data.checks import SKIP, check_conditions, describe_components, normalise_block
-from pyro_hcvae.data.reading import MISSING, ReadOptions, file_row, read_frame, to_numbers
-from pyro_hcvae.data.report import Cell, ImportReport
+from pyro_hcvae.data.cells import SKIP, CodeReader, NumberReader
+from pyro_hcvae.data.checks import check_conditions, describe_components, normalise_block
+from pyro_hcvae.data.columns import Columns, row_chunks, row_hashes
+from pyro_hcvae.data.reading import RawTable, ReadOptions, open_table
+from pyro_hcvae.data.report import Cell, ImportReport, Places
 from pyro_hcvae.data.schema import Amounts, Category, Fractions, RecipeSchema
 from pyro_hcvae.errors import InputError
 
@@ -69,13 +72,9 @@ class RecipeTable:
         Raises:
             InputError: If the file cannot be used; names rows, columns, values and the remedy.
         """
-        words = [
-            b.column for b in schema.blocks if isinstance(b, Category) and any(isinstance(c, str) for c in b.codes)
-        ]
-        raw = read_frame(path, options, as_text=words)
-        return cls.from_frame(
-            raw, schema, source=str(path), purpose=purpose, drop_columns=drop_columns, skip_bad_rows=skip_bad_rows
-        )
+        codes = [block.column for block in schema.blocks if isinstance(block, Category)]
+        raw = open_table(path, options, as_text=codes)
+        return cls._import(raw, schema, str(path), purpose, tuple(drop_columns), skip_bad_rows)
 
     @classmethod
     def from_frame(
@@ -91,47 +90,56 @@ class RecipeTable:
         """Check and normalise a frame. Arguments and errors as for `read`; the index names the rows."""
         if not (raw.index.is_unique and pd.api.types.is_integer_dtype(raw.index)):
             raise InputError(f"{source}: the frame's index must number the rows, each once; call reset_index first")
-        raw = raw.rename(columns=str)
-        if not raw.columns.is_unique:
+        header = tuple(str(name) for name in raw.columns)
+        if len(set(header)) < len(header):
             raise InputError(f"{source}: some columns of the frame have the same name")
-        dropped = tuple(drop_columns)
+        chunks = (raw.iloc[rows].set_axis(header, axis=1) for rows in row_chunks(len(raw)))
+        opened = RawTable(header, len(raw), chunks, ReadOptions())
+        return cls._import(opened, schema, source, purpose, tuple(drop_columns), skip_bad_rows)
+
+    @classmethod
+    def _import(
+        cls,
+        raw: RawTable,
+        schema: RecipeSchema,
+        source: str,
+        purpose: Purpose,
+        dropped: tuple[str, ...],
+        skip_bad_rows: bool,
+    ) -> RecipeTable:
         for name in dropped:
-            if name not in raw.columns and name not in schema.columns:
-                known = tuple(str(c) for c in raw.columns)
-                raise InputError(f"cannot drop column {name!r}: {schema.did_you_mean(name, known)}")
+            if name not in raw.header and name not in schema.columns:
+                raise InputError(f"cannot drop column {name!r}: {schema.did_you_mean(name, raw.header)}")
         schema = schema.without(*(name for name in dropped if name in schema.columns))
         passed_over = tuple(name for name in dropped if name not in schema.identifiers)
         schema = schema.model_copy(update={"identifiers": (*schema.identifiers, *passed_over)})
-        report = ImportReport(source, rows_read=len(raw))
-        wanted = _wanted_columns(raw, schema, purpose, dropped, report)
-        report.raise_errors()
-        missing = None if purpose == "partial" else f"Fill them in (0 where a component is absent), {SKIP}"
-        codes = {block.column: block for block in schema.blocks if isinstance(block, Category)}
-        frame = to_numbers(raw, [c for c in wanted if c not in codes], report, missing=missing)
-        for name in set(wanted) & set(codes):
-            frame[name] = _codes(raw, codes[name], report, missing=missing)
-        for name in schema.columns:
-            if name not in frame.columns and (purpose == "partial" or name in schema.condition_columns):
-                frame[name] = pd.Series(np.nan, index=frame.index, dtype=object if name in codes else float)
-        frame = frame[[c for c in schema.columns if c in frame.columns]].copy()
+        report = ImportReport(source)
+        wanted = _wanted_columns(raw.header, schema, purpose, dropped, report)
+        if report.errors:
+            report.rows_read = sum(len(chunk) for chunk in raw.chunks)
+            report.raise_errors()
+        columns = _read_columns(raw, schema, wanted, purpose, report)
+        report.rows_read = len(columns)
+        repeats = row_hashes(columns.frame(), schema.columns if purpose == "training" else ())
         for block in schema.blocks:
-            if set(block.names()) <= set(frame.columns):
-                normalise_block(frame, block, report)
-        check_conditions(frame, schema, report)
-        bad = {cell.row for finding in report.errors for cell in finding.cells}
-        if report.errors and skip_bad_rows and None not in bad:
+            if all(name in columns for name in block.names()):
+                normalise_block(columns, block, report)
+        check_conditions(columns, schema, report)
+        if report.errors and skip_bad_rows:
+            bad = np.isin(columns.rows, np.concatenate([finding.row_numbers for finding in report.errors]))
             report.findings = [
                 replace(f, severity="warning", action="These rows were left out") if f.severity == "error" else f
                 for f in report.findings
             ]
-            frame = frame.loc[~frame.index.isin(sorted(r for r in bad if r is not None))]
-            if frame.empty:
+            if bad.all():
                 raise InputError(f"{source}: every row has an error; nothing is left")
+            columns.keep(~bad)
+            repeats = repeats[~bad]
         report.raise_errors()
-        report.rows_kept = len(frame)
-        table = cls(schema, frame, tuple(str(c) for c in raw.columns), report)
+        report.rows_kept = len(columns)
+        table = cls(schema, columns.frame(), raw.header, report)
         if purpose == "training":
-            _describe(table, raw.loc[frame.index])
+            _describe(table, columns, repeats)
         return table
 
     def recipe_ids(self) -> NDArray[np.int64]:
@@ -153,18 +161,13 @@ class RecipeTable:
 
 def row_groups(frame: pd.DataFrame, columns: Sequence[str]) -> NDArray[np.int64]:
     """Number rows so that equal rows share a number; numbers follow first appearance. Shape ``(rows,)``."""
-    subset = frame[list(columns)]
-    numeric = subset.select_dtypes("number").round(9) + 0.0  # -0.0 and 0.0 are one value
-    subset = pd.concat([numeric, subset.drop(columns=numeric.columns)], axis=1)
-    hashed = pd.util.hash_pandas_object(subset, index=False)
-    groups: NDArray[np.int64] = pd.factorize(hashed)[0].astype(np.int64)
+    groups: NDArray[np.int64] = pd.factorize(row_hashes(frame, columns))[0].astype(np.int64)
     return groups
 
 
 def _wanted_columns(
-    raw: pd.DataFrame, schema: RecipeSchema, purpose: Purpose, dropped: Sequence[str], report: ImportReport
+    header: Sequence[str], schema: RecipeSchema, purpose: Purpose, dropped: Sequence[str], report: ImportReport
 ) -> list[str]:
-    present = set(raw.columns)
     known = {*schema.columns, *schema.identifiers, *dropped}
     if purpose == "conditions":
         needed: tuple[str, ...] = (*schema.condition_columns, schema.performance.name)
@@ -172,8 +175,8 @@ def _wanted_columns(
     else:
         needed = schema.columns if purpose == "training" else ()
         wanted = list(schema.columns)
-    unknown = [c for c in raw.columns if c not in known and not c.startswith(PROPOSAL_PREFIX)]
-    lacking = [c for c in needed if c not in present]
+    unknown = [c for c in header if c not in known and not c.startswith(PROPOSAL_PREFIX)]
+    lacking = [c for c in needed if c not in header]
     if len(lacking) > 0.5 * len(needed):
         report.add(
             "other-table", "error",
@@ -197,62 +200,53 @@ def _wanted_columns(
                 f"({schema.did_you_mean(name, tuple(lacking) or schema.columns)})",
                 [Cell(None, name, "")],
             )  # fmt: skip
-    return [c for c in wanted if c in present]
+    return [c for c in wanted if c in header]
 
 
-def _codes(frame: pd.DataFrame, block: Category, report: ImportReport, *, missing: str | None) -> pd.Series:
-    cells = frame[block.column]
-    known: dict[str, Any] = {str(code): code for code in block.codes}
-
-    def read(value: Any) -> Any:
-        if value is None or value is pd.NA:
-            return np.nan
-        whole = isinstance(value, float | np.floating) and value.is_integer()
-        text = str(int(value)) if whole else str(value).strip()
-        return known.get(text, np.nan if text.lower() in MISSING else _UNKNOWN)
-
-    distinct = {value: read(value) for value in cells.unique()}
-    values = cells.map(lambda v: distinct.get(v, np.nan), na_action=None).astype(object)
-    wrong = values.map(lambda v: v is _UNKNOWN).to_numpy(dtype=bool)
-    if wrong.any():
-        report.add(
-            "code-unknown", "error", f"{wrong.sum()} cells of {block.column!r} hold a code that the schema lacks",
-            f"Codes are {', '.join(known)}. Correct the cells or add the code to the schema, {SKIP}",
-            [Cell(file_row(frame, i), block.column, str(cells.iloc[i])) for i in np.flatnonzero(wrong)],
-        )  # fmt: skip
-        values = values.where(~wrong, np.nan)
-    empty = values.isna().to_numpy() & ~wrong
-    if missing is not None and empty.any():
-        report.add(
-            "missing", "error", f"{empty.sum()} cells are empty", missing,
-            [Cell(file_row(frame, i), block.column, "empty") for i in np.flatnonzero(empty)],
-        )  # fmt: skip
-    return values
+def _read_columns(
+    raw: RawTable, schema: RecipeSchema, wanted: Sequence[str], purpose: Purpose, report: ImportReport
+) -> Columns:
+    """Read the wanted columns, in schema order; for purpose ``partial`` the others are there too, and open."""
+    decimal, thousands = raw.options.decimal, raw.options.thousands
+    missing = None if purpose == "partial" else f"Fill them in (0 where a component is absent), {SKIP}"
+    blocks = [b for b in schema.blocks if isinstance(b, Category) and b.column in wanted]
+    codes = {block.column: CodeReader(block, decimal, thousands, missing=missing) for block in blocks}
+    numbers = NumberReader([name for name in wanted if name not in codes], decimal, thousands, missing=missing)
+    names = schema.columns if purpose == "partial" else [name for name in schema.columns if name in wanted]
+    columns = Columns(names, {b.column for b in schema.blocks if isinstance(b, Category)}, raw.capacity)
+    for chunk in raw.chunks:
+        cells = {name: codes.get(name, numbers).read(chunk[name]) for name in wanted}
+        columns.append(chunk.index.to_numpy(), cells)
+    numbers.report(report)
+    for code in codes.values():
+        code.report(report)
+    return columns
 
 
-_UNKNOWN = object()
-
-
-def _describe(table: RecipeTable, raw: pd.DataFrame) -> None:
+def _describe(table: RecipeTable, columns: Columns, repeats: NDArray[np.uint64]) -> None:
     """Findings about the table as a whole, and its facts."""
-    schema, frame, report = table.schema, table.frame, table.report
-    repeats = row_groups(raw, schema.columns)
-    _, first = np.unique(repeats, return_index=True)
-    duplicate = np.ones(len(raw), dtype=bool)
-    duplicate[first] = False
+    schema, report = table.schema, table.report
+    duplicate = pd.Series(repeats).duplicated().to_numpy()
     if duplicate.any():
+        places = Places()
+        places.add(columns.rows[duplicate], None, repeat(""))
         report.add(
             "duplicate", "warning", f"{duplicate.sum()} rows repeat an earlier row in every modelled column",
-            "Kept: training draws one row per recipe, so repeats do not weigh more",
-            [Cell(int(r), None, "") for r in frame.index[duplicate]],
+            "Kept: training draws one row per recipe, so repeats do not weigh more", places,
         )  # fmt: skip
-    for block in schema.blocks:
-        if isinstance(block, Amounts | Fractions):
-            describe_components(frame, block, report)
-            report.facts[f"sets of {block.name}"] = len(
-                np.unique(row_groups(frame[list(block.columns)] > 0, block.columns))
-            )
     report.facts = {
         "recipes": len(np.unique(table.recipe_ids())),
         "laboratories": len(np.unique(table.laboratory_ids())),
-    } | report.facts
+    }
+    for block in schema.blocks:
+        if isinstance(block, Amounts | Fractions):
+            describe_components(columns, block, report)
+            report.facts[f"sets of {block.name}"] = _count_sets(table.frame, block.columns)
+
+
+def _count_sets(frame: pd.DataFrame, components: Sequence[str]) -> int:
+    sets: set[bytes] = set()
+    for rows in row_chunks(len(frame)):
+        present = frame.iloc[rows][list(components)].to_numpy() > 0
+        sets.update(map(bytes, np.packbits(present, axis=1)))
+    return len(sets)

@@ -20,12 +20,14 @@ import numpy as np
 import pandas as pd
 import tomli_w
 import torch
+from numpy.typing import NDArray
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from pyro_hcvae.data.codec import RecipeCodec
+from pyro_hcvae.data.columns import CHUNK_ROWS, Columns, row_chunks
 from pyro_hcvae.data.report import ImportReport
 from pyro_hcvae.data.schema import Category, RecipeSchema, describe
 from pyro_hcvae.data.table import RecipeTable
@@ -92,12 +94,15 @@ class RunFolder:
         except OSError as error:
             raise InputError(f"{self.path}: cannot make this folder: {error.strerror}") from None
         self._text(_BEGUN, "")  # a process that is killed before the end of this method may begin again
-        experiments = experiments_csv(table)
         self._text("schema.toml", table.schema.to_toml())
         self._text("codec.json", codec.to_json())
-        self._text("experiments.csv", experiments)
+        digest = hashlib.sha256()
+        with replacing(self.path / "experiments.csv") as file:
+            for part in experiments_csv(table):
+                file.write(part)
+                digest.update(part)
         self._text("import_report.txt", table.report.to_text() + "\n")
-        self._text("environment.json", json.dumps(_environment(table, experiments), indent=1) + "\n")
+        self._text("environment.json", json.dumps(_environment(table, digest.hexdigest()), indent=1) + "\n")
         # Last: from here on the folder counts as a run.
         self._text("config.toml", tomli_w.dumps(config.model_dump(mode="json", exclude_none=True)))
         (self.path / _BEGUN).unlink()
@@ -163,21 +168,25 @@ class RunFolder:
         return self._load_tensors("weights.safetensors")[0]
 
     def _experiments(self, schema: RecipeSchema) -> RecipeTable:
+        path = self.path / "experiments.csv"
+        if not path.is_file():
+            raise InputError(f"{self.path} is not a whole run folder: {path.name} is missing")
         codes = {
             block.column: {str(c): c for c in block.codes} for block in schema.blocks if isinstance(block, Category)
         }
-        frame = pd.read_csv(
-            StringIO(self._read("experiments.csv")), dtype=str, keep_default_na=False, na_values=[""]
-        ).set_index(_ROW)
-        frame.index = frame.index.astype(np.int64)
-        header = tuple(str(c) for c in frame.columns)
-        frame = frame[list(schema.columns)].copy()
-        for name, known in codes.items():
-            frame[name] = frame[name].map(known).astype(object)
-        # From text by Python's own parser: every number comes back as the very float that was written.
-        frame = frame.astype({c: float for c in schema.columns if c not in codes})
-        report = ImportReport(str(self.path / "experiments.csv"), rows_read=len(frame), rows_kept=len(frame))
-        return RecipeTable(schema, frame, header, report)
+        with path.open("rb") as file:
+            columns = Columns(schema.columns, codes, capacity=sum(1 for _ in file))
+        with pd.read_csv(path, dtype=str, keep_default_na=False, na_values=[""], chunksize=CHUNK_ROWS) as chunks:
+            for chunk in chunks:
+                header = tuple(str(name) for name in chunk.columns if name != _ROW)
+                # From text by Python's own parser: every number comes back as the very float that was written.
+                cells: dict[str, NDArray[Any]] = {
+                    name: chunk[name].astype(float).to_numpy() for name in schema.columns if name not in codes
+                }
+                cells |= {name: chunk[name].map(known).to_numpy(object) for name, known in codes.items()}
+                columns.append(np.asarray(chunk[_ROW], dtype=np.int64), cells)
+        report = ImportReport(str(path), rows_read=len(columns), rows_kept=len(columns))
+        return RecipeTable(schema, columns.frame(), header, report)
 
     @contextmanager
     def _whole(self, name: str) -> Iterator[None]:
@@ -242,14 +251,15 @@ def write_atomically(path: Path, data: bytes) -> None:
         file.write(data)
 
 
-def experiments_csv(table: RecipeTable) -> str:
-    """Canonical rows in the file's own column order; columns that are not modelled are left empty."""
-    extra = [c for c in table.schema.columns if c not in table.header]
-    frame = table.frame.reindex(columns=[*table.header, *extra])
-    return frame.to_csv(index_label=_ROW, lineterminator="\n")
+def experiments_csv(table: RecipeTable) -> Iterator[bytes]:
+    """Canonical rows in the file's own column order, in pieces; columns that are not modelled are left empty."""
+    names = [*table.header, *(c for c in table.schema.columns if c not in table.header)]
+    for rows in row_chunks(len(table)):
+        frame = table.frame.iloc[rows].reindex(columns=names)
+        yield frame.to_csv(index_label=_ROW, header=rows.start == 0, lineterminator="\n").encode()
 
 
-def _environment(table: RecipeTable, experiments: str) -> dict[str, Any]:
+def _environment(table: RecipeTable, data_sha256: str) -> dict[str, Any]:
     packages = ("pyro-hcvae", "pyro-ppl", "torch", "numpy", "pandas", "scikit-learn")
     return {
         "versions": {name: version(name) for name in packages},
@@ -259,5 +269,5 @@ def _environment(table: RecipeTable, experiments: str) -> dict[str, Any]:
         "command": sys.argv,
         "table": table.report.source,
         "rows": len(table),
-        "data_sha256": hashlib.sha256(experiments.encode()).hexdigest(),
+        "data_sha256": data_sha256,
     }

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyro_hcvae.data import sites
-from pyro_hcvae.data.codec import RecipeCodec, Scaler, condition_features, step_states
+from pyro_hcvae.data.codec import RecipeCodec, Scaler, condition_features, fit_scalers, step_states
 from pyro_hcvae.data.schema import Amounts, Category, Column, Feed, Fractions, Performance, RecipeSchema, Stage, Step
 from tests.strategies import QUICK, frames, schemas, schemas_with_frames
 
@@ -296,11 +296,11 @@ def test_feed_becomes_ratios_and_a_diluted_share():
 
 @pytest.mark.parametrize("transform", ["linear", "log", "log1p"])
 def test_scaler_of_a_constant_or_an_empty_column_is_usable(transform):
-    weights = np.ones(3)
-    constant = Scaler.fit(np.full(3, 7.0), transform, weights)
+    values = np.column_stack([np.full(3, 7.0), np.full(3, np.nan)])
+    constant, empty = fit_scalers({"x": transform, "y": transform}, lambda: iter([(values, np.ones(3))])).values()
     assert constant.scale == 1.0
     np.testing.assert_allclose(constant.decode(constant.encode(np.array([7.0, 9.0]))), [7.0, 9.0])
-    assert Scaler.fit(np.full(3, np.nan), transform, weights) == Scaler(transform, 0.0, 1.0)
+    assert empty == Scaler(transform, 0.0, 1.0)
 
 
 def test_huge_draws_decode_to_finite_numbers():

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyro_hcvae.data.reading import ReadOptions, read_frame, to_numbers
+from pyro_hcvae.data.cells import NumberReader
+from pyro_hcvae.data.reading import ReadOptions, read_frame
 from pyro_hcvae.data.report import ImportReport
 from pyro_hcvae.errors import InputError
 from tests.strategies import QUICK
@@ -244,12 +245,19 @@ def test_options_are_checked(options):
         ReadOptions(**options)
 
 
+def read_numbers(cells, missing="fill them in"):
+    """Numbers of a column, by row, and the report."""
+    reader, report = NumberReader([cells.name], missing=missing), ImportReport("test")
+    values = pd.Series(reader.read(cells), index=cells.index)
+    reader.report(report)
+    return values, report
+
+
 def numbers_of(*cells, missing="fill them in"):
     """Parse cells of one column "x" that stand from row 2 on; also the report."""
     frame = pd.DataFrame({"x": pd.Series(cells, dtype=object)})
     frame.index = pd.RangeIndex(2, 2 + len(frame))
-    report = ImportReport("test")
-    return to_numbers(frame, ["x"], report, missing=missing)["x"], report
+    return read_numbers(frame["x"], missing=missing)
 
 
 def codes_of(report):
@@ -294,8 +302,8 @@ def test_cells_that_are_no_number(cell, code):
 def test_dates_of_a_whole_column_are_no_numbers():
     # pandas would count nanoseconds.
     frame = pd.DataFrame({"x": pd.to_datetime(["2020-01-02", "2020-01-03"])}, index=[2, 3])
-    report = ImportReport("test")
-    assert to_numbers(frame, ["x"], report, missing="fill")["x"].isna().all()
+    values, report = read_numbers(frame["x"])
+    assert values.isna().all()
     assert [cell.row for cell in report.find("text")[0].cells] == [2, 3]
 
 
@@ -311,7 +319,7 @@ def test_numbers_survive_a_text_file_exactly(tmp_path_factory, values):
     path = tmp_path_factory.mktemp("numbers") / "table.csv"
     path.write_text("x,y\n" + "".join(f"{v!r},1\n" for v in values))
     frame = read_frame(path)
-    parsed = to_numbers(frame, ["x"], ImportReport("test"), missing=None)["x"]
+    parsed, _ = read_numbers(frame["x"])
     np.testing.assert_allclose(parsed, values, rtol=1e-15)
 
 

@@ -1,0 +1,112 @@
+"""What every implementation is given, and what our own objective says about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import count
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from pyro_hcvae import HierarchicalCVAE, ModelConfig, RecipeSchema, RecipeTable
+from pyro_hcvae.data import sites
+from pyro_hcvae.data.batch import RecipeBatch
+from pyro_hcvae.data.codec import RecipeCodec
+from pyro_hcvae.data.virtual_lab import VirtualLab
+from pyro_hcvae.inference.config import TrainConfig
+from pyro_hcvae.inference.objective import ElboTerms, ScaledELBO
+from pyro_hcvae.inference.step import bound_terms
+from pyro_hcvae.inference.streams import RecipeStream, TrainingData
+from pyro_hcvae.model.networks import MemberLinear
+
+LATENT_DIMS = ModelConfig().latent_dims
+
+
+class Draws(NamedTuple):
+    """All that is random in one step.
+
+    Attributes:
+        rows: Rows of the minibatch, shape ``(M, B)``.
+        noise: Standard normal noise of all latents side by side, shape ``(M, B, D)``.
+        hidden: Blocks that are hidden, shape ``(M, B, blocks)``, bool.
+        blur: Noise on the conditions, shape ``(M, B, C)``.
+        keep: Conditions that stay known, shape ``(M, B, C)``, bool.
+    """
+
+    rows: Tensor
+    noise: Tensor
+    hidden: Tensor
+    blur: Tensor
+    keep: Tensor
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Default model and training settings on a simulated table.
+
+    Attributes:
+        codec: Table <-> tensors.
+        data: Encoded rows.
+    """
+
+    codec: RecipeCodec
+    data: TrainingData
+
+    @classmethod
+    def simulated(cls, recipes: int = 1000) -> Problem:
+        """A table as large as the dry reforming literature: six rows a recipe."""
+        schema = RecipeSchema.load("drm")
+        raw = VirtualLab().experiments(recipes, seed=0)
+        table = RecipeTable.from_frame(raw, schema, source=raw.attrs["title"])
+        codec = RecipeCodec.fit(schema, table.frame)
+        recipe = table.recipe_ids()
+        return cls(codec, TrainingData(codec.encode(table.frame), codec.layout, recipe, recipe))
+
+    @property
+    def schema(self) -> RecipeSchema:
+        """Meaning of the columns."""
+        return self.codec.schema
+
+    def network(self, members: int = 1, *, stir: float = 0.0) -> HierarchicalCVAE:
+        """Our model. With ``stir``, noise on all parameters gives the heads that start at zero a say."""
+        network = HierarchicalCVAE(self.schema, len(self.codec.feature_names), seeds=range(members))
+        generator = torch.Generator().manual_seed(0)
+        with torch.no_grad():
+            for p in network.parameters():
+                p.add_(torch.randn(p.shape, generator=generator), alpha=stir)
+        return network
+
+    def draws(self, batch_size: int, members: int = 1) -> Iterator[Draws]:
+        """Random choices of one training step after another, as our training makes them."""
+        config = TrainConfig(members=members, batch_size=batch_size)
+        streams = [RecipeStream(self.data, config, seed) for seed in config.seeds]
+        for interval in count():
+            chunks = (stream.chunk(interval, config.interval, sum(LATENT_DIMS)) for stream in streams)
+            parts = (torch.stack(part, dim=1) for part in zip(*chunks, strict=True))
+            yield from map(Draws._make, zip(*parts, strict=True))
+
+    def batch(self, draws: Draws) -> RecipeBatch:
+        """Minibatch with hidden blocks and blurred conditions."""
+        hidden = {
+            name: draws.hidden[..., i] for i, block in enumerate(self.schema.blocks) for name in sites.of_block(block)
+        }
+        return self.data.layout.unpack(self.data.packed[draws.rows]).hide(hidden).blur(draws.blur, draws.keep)
+
+    def objective(self, network: HierarchicalCVAE, draws: Draws, weights: Tensor) -> ElboTerms:
+        """Our own objective; ``weights`` is beta * gamma of each latent, shape ``(L,)``."""
+        elbo = ScaledELBO(dict(zip(network.latent_dims, weights, strict=True)), row_weights=1 / draws.rows.shape[1])
+        return bound_terms(elbo, network, self.batch(draws), draws.noise)
+
+
+def our_linears(network: HierarchicalCVAE) -> list[MemberLinear]:
+    """Affine maps of our model, less heads with one output: a softmax over a single state has nothing to learn."""
+    linears = (part for part in network.modules() if isinstance(part, MemberLinear))
+    return [layer for layer in linears if layer.weight.shape[-1] > 1]
+
+
+def max_error(pairs: Iterable[tuple[Tensor, Tensor]]) -> float:
+    """Largest norm of a difference relative to the second of a pair; NaN if there is one."""
+    errors = [(a.detach() - b.detach()).norm() / b.detach().norm() for a, b in pairs]
+    return torch.stack(errors).max().item()
