@@ -82,13 +82,16 @@ def compile_step(function: StepFunction, example: Sequence[Tensor]) -> StepFunct
                 compiled = _load(package)
             if compiled is None:
                 raise RuntimeError("what was built cannot be loaded")
-            results = compiled(*example)
+            values, _, *batch = example
+            gradient = torch.full_like(values, torch.nan)
+            rates = compiled(values, gradient, *batch)
         # Whatever the compiler stumbles over (its absence, a full disk, a bug of its own), the eager step does the same.
         except Exception as error:
             reason = str(error).strip().splitlines() or [type(error).__name__]
             raise CompilationError(f"{type(error).__name__}: {reason[0][:200]}") from error
-        expected = function(*example)
-    for ours, reference in zip(results, expected, strict=True):
+        expected = torch.full_like(values, torch.nan)
+        expected_rates = function(values, expected, *batch)
+    for ours, reference in ((gradient, expected), (rates, expected_rates)):
         if not torch.allclose(ours, reference, rtol=1e-3, atol=1e-5 * float(reference.abs().max())):
             package.unlink(missing_ok=True)
             raise CompilationError("the compiled step does not give what the eager one gives")
@@ -147,26 +150,26 @@ class CudaGraph:
 
     Args:
         function: Step without synchronisation, e.g. `Gradients`.
-        example: Inputs on the device. The first, the parameters, is read where it lies; the others are copied in.
+        example: Inputs on the device. The first two, parameters and gradient, are used where they lie; the others are copied in.
     """
 
     def __init__(self, function: StepFunction, example: Sequence[Tensor]) -> None:
-        values, *batch = example
+        values, gradient, *batch = example
         self._inputs = [x.clone() for x in batch]
         # Warm-up on a side stream, as capture requires: libraries allocate their workspaces in it.
         stream = torch.cuda.Stream(values.device)  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream(values.device))
         with torch.cuda.stream(stream):
             for _ in range(3):
-                function(values, *self._inputs)
+                function(values, gradient, *self._inputs)
         torch.cuda.current_stream(values.device).wait_stream(stream)
         self._graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self._graph):
-            self._outputs = function(values, *self._inputs)
+            self._rates = function(values, gradient, *self._inputs)
 
-    def __call__(self, values: Tensor, *batch: Tensor) -> tuple[Tensor, Tensor]:
-        """Replay with new inputs. The outputs are overwritten by the next call."""
+    def __call__(self, values: Tensor, gradient: Tensor, *batch: Tensor) -> Tensor:
+        """Replay with new inputs; parameters and gradient must be those of the capture. The next call overwrites the result."""
         for place, x in zip(self._inputs, batch, strict=True):
             place.copy_(x, non_blocking=True)
         self._graph.replay()
-        return self._outputs
+        return self._rates

@@ -105,11 +105,12 @@ class Trainer:
         self.latents = tuple(model.latent_dims)
         self.dims = list(model.latent_dims.values())
         self.engine = ""
-        self._gradients = Gradients(model, data.layout, config.clip_norm)
+        self._gradients = Gradients(model, data.layout)
         self._step_function: StepFunction | None = None
         self._streams = [RecipeStream(data, config, seed) for seed in config.seeds]
         self._validation = self._validation_set()
         self.state = TrainState.start(self._gradients.flat.values, len(self.dims))
+        self._gradient = torch.zeros_like(self.state.values)
         self._optimizer = self._adamw()
         if state is not None:
             self.restore(state)
@@ -177,14 +178,13 @@ class Trainer:
         state = self.state
         if self._step_function is None:
             self._step_function = self._choose(batch)
-        gradient, rates = self._step_function(state.values, *batch)
-        with torch.no_grad():
-            state.rates.mul_(0.9).add_(rates, alpha=0.1)
-            self._update(step, gradient)
+        rates = self._step_function(state.values, self._gradient, *batch)
+        state.rates.mul_(0.9).add_(rates, alpha=0.1)
+        self._update(step, self._gradient)
 
     def _choose(self, batch: tuple[Tensor, ...]) -> StepFunction:
         """Decide how steps are carried out, from the settings and the planned work alone: a resumed run decides alike."""
-        config, example = self.config, (self.state.values, *batch)
+        config, example = self.config, (self.state.values, self._gradient, *batch)
         with pyro.validation_enabled(True):  # once: from here on every value has the form of this one
             self._gradients(*example)
         wanted, why = worth_compiling(config.steps, config.members, config.batch_size)
@@ -233,7 +233,10 @@ class Trainer:
         return optimizer
 
     def _update(self, step: int, gradient: Tensor) -> None:
+        """Clip the gradient in place, member by member, and take AdamW's step."""
         config = self.config
+        norm = torch.linalg.vector_norm(gradient, dim=1, keepdim=True)
+        gradient.mul_(config.clip_norm / norm.clamp(min=config.clip_norm))
         groups = self._optimizer.param_groups
         gradients = [gradient] if len(groups) == 1 else gradient.unbind()
         for group, peak, grad in zip(groups, config.each("learning_rate"), gradients, strict=False):

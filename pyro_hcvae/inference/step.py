@@ -35,8 +35,11 @@ class Minibatch(NamedTuple):
     weights: Tensor
 
 
-StepFunction = Callable[..., tuple[Tensor, Tensor]]
-"""Parameters ``(M, P)`` and the tensors of a `Minibatch` -> clipped gradient ``(M, P)`` and mean rates ``(L, M)``."""
+StepFunction = Callable[..., Tensor]
+"""Parameters ``(M, P)``, a buffer of that shape to write the gradient into, the tensors of a `Minibatch` -> mean rates ``(L, M)``.
+
+The buffer is the caller's because a fresh one of that size is paid for page by page, every step.
+"""
 
 
 class FlatParameters:
@@ -86,36 +89,36 @@ def bound_terms(elbo: ScaledELBO, model: HierarchicalCVAE, batch: RecipeBatch, n
 
 
 class Gradients:
-    """Gradient of the weighted bound of a minibatch, clipped member by member.
+    """Gradient of the weighted bound of a minibatch.
 
     Args:
         model: The members.
         layout: Where each site lies in a packed row.
-        clip_norm: Largest norm of one member's gradient.
 
     Attributes:
         flat: The members' parameters.
     """
 
-    def __init__(self, model: HierarchicalCVAE, layout: Layout, clip_norm: float) -> None:
-        self._bound, self._clip_norm = _Bound(model, layout), clip_norm
+    def __init__(self, model: HierarchicalCVAE, layout: Layout) -> None:
+        self._bound = _Bound(model, layout)
         self.flat = FlatParameters(model)
 
-    def __call__(self, values: Tensor, *batch: Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(self, values: Tensor, gradient: Tensor, *batch: Tensor) -> Tensor:
         """Gradient at the model's own parameters: ``values`` must be ``flat.values``. See `StepFunction`."""
         terms = self._bound(Minibatch(*batch))
-        return self._clipped(terms, list(self.flat.parameters.values()))
+        parts = torch.autograd.grad(terms.loss, list(self.flat.parameters.values()))
+        torch.cat([part.flatten(1) for part in parts], dim=1, out=gradient)
+        return _mean_rates(terms)
 
-    def pure(self, values: Tensor, *batch: Tensor) -> tuple[Tensor, Tensor]:
+    def pure(self, values: Tensor, gradient: Tensor, *batch: Tensor) -> Tensor:
         """The same at any parameters, without a look at the module's own: this is what a tracer records."""
-        parts = [part.detach().requires_grad_() for part in self.flat.split(values)]
-        parameters = {f"model.{name}": part for name, part in zip(self.flat.parameters, parts, strict=True)}
+        leaves = [part.detach().requires_grad_() for part in self.flat.split(values)]
+        parameters = {f"model.{name}": leaf for name, leaf in zip(self.flat.parameters, leaves, strict=True)}
         terms = functional_call(self._bound, parameters, (Minibatch(*batch),))
-        return self._clipped(terms, parts)
+        parts = torch.autograd.grad(terms.loss, leaves)
+        gradient.copy_(torch.cat([part.flatten(1) for part in parts], dim=1))
+        return _mean_rates(terms)
 
-    def _clipped(self, terms: ElboTerms, parameters: list[Tensor]) -> tuple[Tensor, Tensor]:
-        parts = torch.autograd.grad(terms.loss, parameters)
-        gradient = torch.cat([part.flatten(1) for part in parts], dim=1)
-        norm = torch.linalg.vector_norm(gradient, dim=1, keepdim=True)
-        gradient = gradient * (self._clip_norm / norm.clamp(min=self._clip_norm))
-        return gradient, torch.stack([rate.detach().mean(dim=1) for rate in terms.rate.values()])
+
+def _mean_rates(terms: ElboTerms) -> Tensor:
+    return torch.stack([rate.detach().mean(dim=1) for rate in terms.rate.values()])

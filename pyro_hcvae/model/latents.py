@@ -36,7 +36,7 @@ class DiagonalGaussian(TorchDistribution):  # type: ignore[misc]
         prior: The prior that they are relative to.
     """
 
-    arg_constraints: ClassVar = {}
+    arg_constraints: ClassVar[dict[str, Any]] = {}
     support = constraints.real_vector
     has_rsample = True
 
@@ -81,7 +81,6 @@ class DiagonalGaussian(TorchDistribution):  # type: ignore[misc]
         """Log density of values ``(..., D)``, shape ``(...)``."""
         standardised = (value - self.loc) / self.scale
         return (-0.5 * standardised**2 - self.scale.log() - _HALF_LOG_2PI).sum(dim=-1)
-
 
     def is_same(self, other: DiagonalGaussian) -> bool:
         """Whether both are computed from the very same inputs."""

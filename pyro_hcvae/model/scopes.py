@@ -10,7 +10,7 @@ from typing import Any
 import pyro
 import torch
 
-_MANY_ROWS = 1000
+_MANY_ROWS = 4000
 """Members times rows from which oneDNN's kernel makes up for what a call of it costs (docs/benchmarks.md)."""
 
 

@@ -92,7 +92,12 @@ def test_a_wrong_result_is_found_and_not_used(cache: Path, monkeypatch: pytest.M
         package.write_bytes(b"")
 
     def load(path: str):  # type: ignore[no-untyped-def]
-        return lambda *inputs: tuple(1.01 * x for x in run._gradients.pure(*inputs))
+        def wrong(values: torch.Tensor, gradient: torch.Tensor, *batch: torch.Tensor) -> torch.Tensor:
+            rates = run._gradients.pure(values, gradient, *batch)
+            gradient.mul_(1.01)
+            return rates
+
+        return wrong
 
     monkeypatch.setattr(compilation, "_build", build)
     monkeypatch.setattr(torch._inductor, "aoti_load_package", load)

@@ -181,16 +181,18 @@ def test_settings_of_each_member_are_as_if_it_were_alone() -> None:
 
 
 @pytest.mark.parametrize("rates", [2e-3, (1e-3, 2e-3, 4e-3)])
-def test_the_update_is_adamw_at_each_members_rate(rates) -> None:  # type: ignore[no-untyped-def]
+def test_the_update_is_adamw_at_each_members_rate_with_each_members_gradient_clipped(rates) -> None:  # type: ignore[no-untyped-def]
     run = trainer(CONFIG.model_copy(update={"learning_rate": rates}))
     config, generator = run.config, torch.Generator().manual_seed(0)
     reference = [torch.nn.Parameter(row.clone()) for row in run.state.values]
     optimizer = torch.optim.AdamW([{"params": [p]} for p in reference], weight_decay=config.weight_decay)
+    size = torch.tensor([[1e-3], [1.0], [50.0]])  # the last members' gradients are beyond the largest norm
     for step in range(6):
-        grads = torch.randn(run.state.values.shape, generator=generator)
+        grads = size * torch.randn(run.state.values.shape, generator=generator)
         for group, grad, peak in zip(optimizer.param_groups, grads, config.each("learning_rate"), strict=True):
             group["lr"] = learning_rate(step, config.steps, peak, warmup_steps=100)
             group["params"][0].grad = grad.clone()
+            torch.nn.utils.clip_grad_norm_(group["params"], config.clip_norm)
         optimizer.step()
         run._update(step, grads)
     for member, p in enumerate(reference):
