@@ -77,7 +77,7 @@ def show(
 def check(
     table: options.Table,
     schema: options.Schema = "drm",
-    out: Annotated[Path | None, typer.Option("--out", help="CSV file with every finding, cell by cell.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="CSV file with the findings, cell by cell (at most 10,000 a finding).")] = None,
     drop_column: options.DropColumn = None,
     skip_bad_rows: options.SkipBadRows = False,
     decimal: options.Decimal = ".",

@@ -36,7 +36,7 @@ class Minibatch(NamedTuple):
 
 
 StepFunction = Callable[..., Tensor]
-"""Parameters ``(M, P)``, a buffer of that shape to write the gradient into, the tensors of a `Minibatch` -> mean rates ``(L, M)``.
+"""Parameters ``(M, P)``, a buffer of that shape for the gradient, and the tensors of a `Minibatch` -> mean rates ``(L, M)``.
 
 The buffer is the caller's because a fresh one of that size is paid for page by page, every step.
 """
