@@ -136,12 +136,11 @@ class SubsetBernoulli(TorchDistribution):  # type: ignore[misc]
 
     @torch.no_grad()
     def sample(self, sample_shape: Any = torch.Size()) -> Tensor:  # noqa: B008
-        """Draw subsets exactly: the size, then how it splits between the halves, down the product tree."""
+        """Draw subsets exactly: the size, then the components one after another."""
         shape = Size(sample_shape) + self.batch_shape
-        size_log_probs = self.size_log_probs.expand(*shape, -1)
-        size = _gumbel_argmax(size_log_probs).unsqueeze(-1) + self.smallest
-        return self._split(size, shape)
+        return self._draw(_choose(self.size_logits.expand(*shape, -1)) + self.smallest)
 
+    @torch.no_grad()
     def sample_completion(self, value: Tensor, known: Tensor) -> Tensor:
         """Draw whole subsets that agree with the known components.
 
@@ -150,8 +149,7 @@ class SubsetBernoulli(TorchDistribution):  # type: ignore[misc]
             known: Which components are known, bool, same shape.
         """
         rest, taken, sizes = self._given(value, known)
-        size = _gumbel_argmax(sizes).unsqueeze(-1) + self.smallest - taken.unsqueeze(-1)
-        drawn = rest._split(size.clamp(min=0), rest.batch_shape)
+        drawn = rest._draw(_choose(sizes) + self.smallest - taken)
         return torch.where(known, value, drawn)
 
     def log_prob_known(self, value: Tensor, known: Tensor) -> Tensor:
@@ -171,19 +169,42 @@ class SubsetBernoulli(TorchDistribution):  # type: ignore[misc]
         log_ratio = rest._log_e(sizes - taken.unsqueeze(-1)) - self._log_e(sizes)
         return rest, taken, self.size_log_probs + log_ratio + (present * self.logits).sum(-1, keepdim=True)
 
-    def _split(self, size: Tensor, shape: Size) -> Tensor:
-        """Distribute sizes ``(..., 1)`` down the tree to the leaves."""
-        counts = size
-        for level in reversed(self._levels[:-1]):
-            both = _coefficients(level)
-            left, right = both.expand(*shape, *both.shape[-2:]).chunk(2, dim=-2)
-            options = torch.arange(left.shape[-1], device=size.device)
-            other = counts.unsqueeze(-1) - options
-            weights = left * right.gather(-1, other.clamp(0, left.shape[-1] - 1))
-            possible = (other >= 0) & (other < left.shape[-1]) & (weights > 0)
-            first = _gumbel_argmax(torch.where(possible, weights.log(), 4 * _NEVER))
-            counts = torch.cat([first, counts - first], dim=-1)
-        return counts[..., : self.event_shape[0]].to(self.logits.dtype)
+    def _draw(self, size: Tensor) -> Tensor:
+        r"""Draw subsets of given sizes exactly, component after component in their order.
+
+        While k are still to come, the next one lies beyond component i with probability
+
+        .. math:: P(\text{next} > i) = e_k(w_{i+1}, \dots, w_F) \, / \, e_k(w_{h+1}, \dots, w_F)
+
+        with h the previous one, so that one uniform number tells it. It has a positive weight and is followed by k - 1 others
+        that have, whatever is rounded.
+
+        Args:
+            size: Components in each subset, of the shape of the samples and the batch.
+        """
+        features = self.event_shape[0]
+        remaining = self._remaining(size.shape)
+        start = torch.zeros_like(size)
+        places = [torch.full_like(size, features)]  # the place behind the last component takes what is not drawn
+        for k in range(self.largest, 0, -1):
+            e = remaining[:, k]
+            height = _uniform(size.shape, e) * e.gather(0, start.unsqueeze(0)).squeeze(0)
+            following = (e[1:] > height).sum(dim=0)
+            drawn = size >= k
+            places.append(torch.where(drawn, following, features))
+            start = torch.where(drawn, following + 1, start)
+        subset = self.logits.new_zeros(*size.shape, features + 1)
+        return subset.scatter_(-1, torch.stack(places, dim=-1), 1.0)[..., :features]
+
+    def _remaining(self, shape: Size) -> Tensor:
+        """Elementary symmetric polynomials of each component and all behind it, shape ``(F + 1, largest + 1, *shape)``."""
+        logits = self.logits if self.largest <= _SMALL else self.logits.double()
+        weights = logits.expand(*shape, -1).movedim(-1, 0).contiguous().exp()
+        e = weights.new_zeros(len(weights) + 1, self.largest + 1, *shape)
+        e[:, 0] = 1.0
+        for i in reversed(range(len(weights))):
+            torch.addcmul(e[i + 1, 1:], weights[i], e[i + 1, :-1], out=e[i, 1:])
+        return e
 
 
 def _coefficients(level: Level) -> Tensor:
@@ -253,7 +274,7 @@ class SparseMixture(TorchDistribution):  # type: ignore[misc]
     def sample(self, sample_shape: Any = torch.Size()) -> Tensor:  # noqa: B008
         """Draw the numbers that exist."""
         shape = Size(sample_shape) + self.positions.shape
-        chosen = _gumbel_argmax(self.logits.expand(*shape, -1)).unsqueeze(-1)
+        chosen = _choose(self.logits.expand(*shape, -1)).unsqueeze(-1)
         loc, scale = (part.expand(*shape, -1).gather(-1, chosen).squeeze(-1) for part in (self.loc, self.scale))
         drawn = torch.where(self.exists, torch.normal(loc, scale), 0.0)
         # Added, not assigned: positions that do not count share their place with one that may.
@@ -280,9 +301,18 @@ def existing_positions(exists: Tensor, at_most: int) -> tuple[Tensor, Tensor]:
     return positions.clamp(max=features - 1), positions < features
 
 
-def _gumbel_argmax(log_weights: Tensor) -> Tensor:
-    noise = torch.empty_like(log_weights).exponential_()
-    return (log_weights - noise.clamp(min=1e-30).log()).argmax(dim=-1)
+def _choose(log_weights: Tensor) -> Tensor:
+    """Draw positions ``(...)`` in proportion to weights whose logs ``(..., K)`` are given, each by one uniform number."""
+    # Not softmax, which is many times slower where K is small.
+    sums = (log_weights - log_weights.amax(dim=-1, keepdim=True)).exp().cumsum(dim=-1)
+    # The height stays below the last sum, so that what is chosen has a positive weight.
+    height = _uniform(sums[..., :1].shape, sums) * sums[..., -1:]
+    return (sums <= height).sum(dim=-1)
+
+
+def _uniform(shape: Size, like: Tensor) -> Tensor:
+    """Uniform numbers from 0 up to, but not including, 1."""
+    return torch.rand(shape, dtype=like.dtype, device=like.device)
 
 
 def _broadcast(*shapes: Size) -> Size:
