@@ -124,6 +124,10 @@ class Layout:
         c = self.condition_features
         return RecipeBatch(filled[..., :c], known[..., :c], values, masks)
 
+    def unpack_conditions(self, conditions: Tensor) -> RecipeBatch:
+        """A batch with nothing observed, from the condition features ``(M, B, C)`` of packed rows."""
+        return RecipeBatch(torch.nan_to_num(conditions), ~torch.isnan(conditions), {}, {})
+
     def pack(self, values: Mapping[str, Tensor], conditions: Tensor) -> Tensor:
         """Join sampled sites and conditions ``(M, B, C)`` into packed rows ``(M, B, W)``."""
         parts = [conditions]

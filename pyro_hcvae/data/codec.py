@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -167,24 +166,29 @@ class RecipeCodec:
         """
         rows = packed.detach().cpu().to(torch.float64).numpy()
         slices = self.layout.slices
-        columns: dict[str, Any] = {}
+        numbers: list[Floats] = [rows[:, :0]]
+        codes: dict[str, NDArray[np.object_]] = {}
         for block in self.schema.blocks:
             first, *rest = (rows[:, slices[name]] for name in sites.of_block(block))
             match block:
                 case Amounts():
                     amounts = np.exp(np.minimum(self._unscale(block.columns, rest[0]), 80.0))
-                    columns |= _named(block.columns, _where_present(first, amounts))
+                    numbers.append(_where_present(first, amounts))
                 case Fractions():
-                    columns |= _named(
-                        block.columns, block.total * _from_log_ratios(first, self._unscale(block.columns, rest[0]))
-                    )
+                    numbers.append(block.total * _from_log_ratios(first, self._unscale(block.columns, rest[0])))
                 case Category():
-                    codes = np.array([*block.codes, np.nan], dtype=object)
+                    known = np.array([*block.codes, np.nan], dtype=object)
                     position = np.where(np.isnan(first[:, 0]), len(block.codes), first[:, 0]).astype(np.int64)
-                    columns[block.column] = codes[position]
+                    codes[block.column] = known[position]
                 case Step():
-                    columns |= _named(block.names(), self._decode_step(block, first[:, 0], rest[0]))
-        return pd.DataFrame(columns)
+                    numbers.append(self._decode_step(block, first[:, 0], rest[0]))
+        # All numbers in one matrix, in memory column by column as pandas keeps it: no copy of each column is made.
+        names = [name for name in self.schema.recipe_columns if name not in codes]
+        matrix = np.concatenate([part.T for part in numbers]).T
+        frame = pd.DataFrame(matrix, columns=pd.Index(names), copy=False)
+        for name, values in codes.items():
+            frame.insert(self.schema.recipe_columns.index(name), name, values)
+        return frame
 
     def decode_feature(self, name: str, values: Floats) -> Floats:
         """Standardised condition feature -> its own units."""
@@ -272,10 +276,6 @@ def _settings(block: Step, frame: pd.DataFrame) -> Floats:
 
 def _numbers(frame: pd.DataFrame, columns: Sequence[str]) -> Floats:
     return frame[list(columns)].to_numpy(dtype=np.float64)
-
-
-def _named(columns: Sequence[str], values: Floats) -> dict[str, Floats]:
-    return {name: values[:, i] for i, name in enumerate(columns)}
 
 
 def _presence(values: Floats) -> Floats:

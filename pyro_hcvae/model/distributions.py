@@ -124,10 +124,9 @@ class SubsetBernoulli(TorchDistribution):  # type: ignore[misc]
     def sample(self, sample_shape: Any = torch.Size()) -> Tensor:  # noqa: B008
         """Draw subsets exactly: the size, then the components from the last to the first."""
         shape = Size(sample_shape) + self.batch_shape
-        size_log_probs = self.size_log_probs.expand(*shape, -1)
-        size = _gumbel_argmax(size_log_probs).unsqueeze(-1) + self.smallest
-        return self._members(size, shape)
+        return self._draw(_choose(self.size_logits.expand(*shape, -1)) + self.smallest)
 
+    @torch.no_grad()
     def sample_completion(self, value: Tensor, known: Tensor) -> Tensor:
         """Draw whole subsets that agree with the known components.
 
@@ -136,8 +135,7 @@ class SubsetBernoulli(TorchDistribution):  # type: ignore[misc]
             known: Which components are known, bool, same shape.
         """
         rest, taken, sizes = self._given(value, known)
-        size = _gumbel_argmax(sizes).unsqueeze(-1) + self.smallest - taken.unsqueeze(-1)
-        drawn = rest._members(size.clamp(min=0), rest.batch_shape)
+        drawn = rest._draw(_choose(sizes) + self.smallest - taken)
         return torch.where(known, value, drawn)
 
     def log_prob_known(self, value: Tensor, known: Tensor) -> Tensor:
@@ -157,19 +155,27 @@ class SubsetBernoulli(TorchDistribution):  # type: ignore[misc]
         log_ratio = rest._log_e(sizes - taken.unsqueeze(-1)) - self._log_e(sizes)
         return rest, taken, self.size_log_probs + log_ratio + (present * self.logits).sum(-1, keepdim=True)
 
-    def _members(self, size: Tensor, shape: Size) -> Tensor:
-        """Draw subsets of given sizes ``(..., 1)``."""
-        terms = self._terms.expand(*shape, *self._terms.shape[-2:])
-        places = torch.arange(self.event_shape[0], device=size.device)
-        drawn = torch.zeros(*shape, self.event_shape[0], dtype=torch.bool, device=size.device)
-        left, bound = size.unsqueeze(-1), torch.full_like(size, self.event_shape[0])
-        for _ in range(self.largest):
-            row = (left - 1).clamp(min=0).expand(*shape, 1, self.event_shape[0])
-            weights = torch.where(places < bound, terms.gather(-2, row).squeeze(-2), 0.0)
-            last = _gumbel_argmax(weights.log()).unsqueeze(-1)
-            drawn |= (places == last) & (left.squeeze(-1) > 0)
-            left, bound = left - 1, last
-        return drawn.to(self.logits.dtype)
+    def _draw(self, size: Tensor) -> Tensor:
+        """Draw subsets of given sizes exactly, their components from the last to the first.
+
+        While k are still to come, the next one is drawn in proportion to :math:`t_k`; it has a positive weight and is preceded
+        by k - 1 others that have, whatever is rounded.
+
+        Args:
+            size: Components in each subset, of the shape of the samples and the batch.
+        """
+        features = self.event_shape[0]
+        terms = self._terms.expand(*size.shape, *self._terms.shape[-2:])
+        places = torch.arange(features, device=size.device)
+        subset = torch.zeros(*size.shape, features, dtype=torch.bool, device=size.device)
+        bound = torch.full_like(size, features)
+        for k in range(self.largest, 0, -1):
+            weights = torch.where(places < bound.unsqueeze(-1), terms[..., k - 1, :], 0.0)
+            # A subset that is smaller than k has nothing to draw yet.
+            chosen = torch.where(size >= k, _position(weights.cumsum(dim=-1)), features)
+            subset |= places == chosen.unsqueeze(-1)
+            bound = torch.where(size >= k, chosen, bound)
+        return subset.to(self.logits.dtype)
 
 
 class SparseMixture(TorchDistribution):  # type: ignore[misc]
@@ -232,7 +238,7 @@ class SparseMixture(TorchDistribution):  # type: ignore[misc]
     def sample(self, sample_shape: Any = torch.Size()) -> Tensor:  # noqa: B008
         """Draw the numbers that exist."""
         shape = Size(sample_shape) + self.positions.shape
-        chosen = _gumbel_argmax(self.logits.expand(*shape, -1)).unsqueeze(-1)
+        chosen = _choose(self.logits.expand(*shape, -1)).unsqueeze(-1)
         loc, scale = (part.expand(*shape, -1).gather(-1, chosen).squeeze(-1) for part in (self.loc, self.scale))
         drawn = torch.where(self.exists, torch.normal(loc, scale), 0.0)
         # Added, not assigned: positions that do not count share their place with one that may.
@@ -259,9 +265,17 @@ def existing_positions(exists: Tensor, at_most: int) -> tuple[Tensor, Tensor]:
     return positions.clamp(max=features - 1), positions < features
 
 
-def _gumbel_argmax(log_weights: Tensor) -> Tensor:
-    noise = torch.empty_like(log_weights).exponential_()
-    return (log_weights - noise.clamp(min=1e-30).log()).argmax(dim=-1)
+def _choose(log_weights: Tensor) -> Tensor:
+    """Draw positions ``(...)`` in proportion to weights whose logs ``(..., K)`` are given, each by one uniform number."""
+    # Not softmax, which is many times slower where K is small.
+    return _position((log_weights - log_weights.amax(dim=-1, keepdim=True)).exp().cumsum(dim=-1))
+
+
+def _position(sums: Tensor) -> Tensor:
+    """Draw positions ``(...)`` in proportion to weights whose running sums ``(..., K)`` are given."""
+    # A uniform number below 1 keeps the height below the last sum, so that what is chosen has a positive weight.
+    height = torch.rand(sums.shape[:-1], dtype=sums.dtype, device=sums.device).unsqueeze(-1) * sums[..., -1:]
+    return (sums <= height).sum(dim=-1)
 
 
 def _broadcast(*shapes: Size) -> Size:

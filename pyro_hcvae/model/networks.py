@@ -34,8 +34,8 @@ class MemberLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the map."""
-        # baddbmm would copy the broadcast bias first, which costs more than the sum.
-        return torch.bmm(x, self.weight) + self.bias
+        # Added in place: baddbmm would copy the broadcast bias first, and a second tensor costs more than the sum.
+        return torch.bmm(x, self.weight).add_(self.bias)
 
 
 class MLP(nn.Module):

@@ -20,11 +20,21 @@ CHUNK_ROWS = 4096
 
 
 @contextmanager
-def drawing_scope(seed: int, device: torch.device | None = None) -> Iterator[None]:
-    """Seeded random numbers, no gradients and no validation inside; the caller's generators are as before afterwards."""
+def drawing_scope(seed: int, device: torch.device | None = None, *, rows: int = 0) -> Iterator[None]:
+    """Seeded random numbers, no gradients and no validation inside; the caller's generators are as before afterwards.
+
+    Args:
+        seed: Of the random numbers inside.
+        device: Where they are drawn; None: on the CPU.
+        rows: Members times rows of the batches inside; see `computing_scope`.
+    """
     devices = [device] if device is not None and device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices), torch.no_grad(), computing_scope():
-        torch.manual_seed(seed)
+    with torch.random.fork_rng(devices=devices), torch.no_grad(), computing_scope(rows):
+        # Not torch.manual_seed: it seeds every device, and nothing would restore those that are not used here.
+        torch.default_generator.manual_seed(seed)
+        for used in devices:
+            with torch.cuda.device(used):
+                torch.cuda.manual_seed(seed)
         yield
 
 
@@ -47,15 +57,17 @@ def draw_recipes(
     """
     members = model.members
     device = next(model.parameters()).device
+    conditions = packed[:, : layout.condition_features].to(device)
     total = len(packed) * draws_per_row
     size = max(1, CHUNK_ROWS // members) * members
     for start in range(0, total, size):
         rows = torch.arange(start, min(start + size, total)) // draws_per_row
         padded = torch.cat([rows, rows[-1:].expand(-len(rows) % members)])
-        batch = layout.unpack(packed[padded].view(-1, members, packed.shape[1]).transpose(0, 1).to(device))
+        shown = conditions[padded].view(-1, members, layout.condition_features)
+        batch = layout.unpack_conditions(shown.transpose(0, 1))
         # A scope and a seed for each chunk: between chunks the caller's random numbers are the caller's own.
-        with drawing_scope(_mixed(seed, start // size), device):
-            values = model.model(batch.conditions_only())
+        with drawing_scope(_mixed(seed, start // size), device, rows=len(padded)):
+            values = model.model(batch)
             out = layout.pack(values, batch.conditions).transpose(0, 1).flatten(0, 1)
         yield rows, out[: len(rows)].cpu()
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
+from pyro import poutine
 
 from pyro_hcvae.posterior import predictive
-from pyro_hcvae.posterior.predictive import draw_recipes, explain
+from pyro_hcvae.posterior.predictive import draw_recipes, drawing_scope, explain
 from tests.laboratories import tiny_codec, tiny_model
 
 
@@ -94,3 +97,21 @@ def test_explain_keeps_the_structure_in_the_second_set() -> None:
     present = batch.values["metals.presence"][0] > 0
     spread = given["metals.amount"].std(0).mean(0)
     assert (spread[present] > 0.05).all()
+
+
+def test_draws_follow_the_model_given_its_latents() -> None:
+    """Frequencies of whole structures among the draws of one row agree with their probabilities, averaged over latents."""
+    model, _, codec = tiny_model(seeds=(0,), stir=0.3)
+    _, packed = tiny_codec()
+    name = "metals.presence"
+    drawn = torch.cat([x for _, x in draw_recipes(model, codec.layout, packed[:1], 60_000, seed=0)])
+    presence = drawn[:, codec.layout.slices[name]]
+    batch = codec.layout.unpack_conditions(packed[:1, : codec.layout.condition_features].expand(1, 60_000, -1))
+    with drawing_scope(1):
+        trace = poutine.trace(model.model).get_trace(batch)
+        for subset in itertools.product((0.0, 1.0), repeat=3):
+            value = torch.tensor(subset)
+            probability = trace.nodes[name]["fn"].log_prob(value.expand(1, 60_000, 3)).exp()
+            frequency = (presence == value).all(-1).double().mean()
+            spread = (probability.var() + probability.mean() * (1 - probability.mean())).sqrt() / 60_000**0.5
+            assert abs(frequency - probability.mean()) <= 5 * spread
