@@ -3,7 +3,8 @@
 A row is the process CPU time of one member-step, divided by that of a handwritten eager PyTorch loop with default AdamW at the
 same batch size. Every variant runs a short slice in each round, in shuffled order, and ratios are formed within a round, so that
 a machine that slows down slows all of them; shown are medians over the rounds and quartiles. First of all it is checked that
-the implementations compute the same objective.
+the implementations compute the same objective. All of them run with freed memory kept (`scopes.keep_freed_memory`), as the
+command line trains; --default-malloc measures without.
 
     handwritten         plain PyTorch, default AdamW: 1 by definition
     handwritten-fused   the same with AdamW's fused kernel
@@ -224,6 +225,7 @@ def parser() -> argparse.ArgumentParser:
     out.add_argument("--only", nargs="+", metavar="VARIANT", help="only these variants, beside the handwritten one")
     out.add_argument("--without-numpyro", action="store_true", help="leave NumPyro out although it is installed")
     out.add_argument("--recipes", type=int, default=1000, help="recipes of the simulated table (default: 1000)")
+    out.add_argument("--default-malloc", action="store_true", help="let freed memory return to the system")
     out.add_argument("--json", action="store_true", help="print one JSON object")
     return out
 
@@ -246,6 +248,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     names = {v.name for v in chosen}
     random.seed(0)
     torch.manual_seed(0)
+    if not args.default_malloc:
+        scopes.keep_freed_memory()
     with one_thread():
         handwritten.check(problem)
         if names & {"pyro", "pyro-unchecked"}:

@@ -20,6 +20,9 @@ _LINES = 10
 @contextmanager
 def training_progress(*, quiet: bool) -> Iterator[Callable[[Trainer], None]]:
     """Show training on stderr: a bar on a terminal, a few lines elsewhere, nothing if ``quiet``."""
+    from pyro_hcvae.model.scopes import keep_freed_memory
+
+    keep_freed_memory()  # this process is ours, and is about to train
     console = Console(stderr=True)
     if quiet:
         yield lambda trainer: None

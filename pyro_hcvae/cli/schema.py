@@ -77,7 +77,9 @@ def show(
 def check(
     table: options.Table,
     schema: options.Schema = "drm",
-    out: Annotated[Path | None, typer.Option("--out", help="CSV file with the findings, cell by cell (at most 10,000 a finding).")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="CSV file of the findings, cell by cell, at most 10,000 each.")
+    ] = None,
     drop_column: options.DropColumn = None,
     skip_bad_rows: options.SkipBadRows = False,
     decimal: options.Decimal = ".",

@@ -25,6 +25,7 @@ from pyro_hcvae.inference.engine import Trainer, TrainState
 from pyro_hcvae.inference.streams import TrainingData
 from pyro_hcvae.model.config import ModelConfig
 from pyro_hcvae.model.hierarchical import HierarchicalCVAE
+from pyro_hcvae.model.scopes import keep_freed_memory
 
 _TASK_SECONDS = 10.0
 """Tasks grow to about this length: long against the exchange of states, short against the work that a kill can lose."""
@@ -61,6 +62,7 @@ def _advance(group: _Group, state: TrainState, intervals: int) -> tuple[TrainSta
     if key not in _trainers:
         for old in [other for other in _trainers if other[0] != group.run]:
             del _trainers[old]
+        keep_freed_memory()
         _trainers[key] = group.trainer()
     trainer = _trainers[key]
     trainer.restore(state)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from functools import cache
@@ -46,6 +48,22 @@ def fast_matmul() -> Iterator[None]:
         return
     with _precision(settings, "bf16"):
         yield
+
+
+def keep_freed_memory() -> None:
+    """Let this process keep the memory that it frees, to its end.
+
+    A step frees tens of megabytes and asks for them again in the next one. In between, glibc returns them to the system, and
+    every page that comes back costs a fault (docs/benchmarks.md). The setting cannot be taken back, so that it is for programs
+    of one's own: the command line, worker processes and scripts call it, the library does not. Without glibc it does nothing.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        mallopt(_M_TRIM_THRESHOLD, 2**30)
+        mallopt(_M_MMAP_THRESHOLD, 2**30) or mallopt(_M_MMAP_THRESHOLD, 2**25)  # older versions allow no more
+
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 
 @contextmanager
