@@ -27,6 +27,8 @@ def command(
     steps: Annotated[
         int | None, typer.Option("--steps", min=1, help="Longest training, in minibatches [4000].")
     ] = None,
+    jobs: options.Jobs = None,
+    compilation: options.Compile = None,
     out: Annotated[Path | None, typer.Option("--out", help="CSV file for the scores of every fold.")] = None,
     drop_column: options.DropColumn = None,
     skip_bad_rows: options.SkipBadRows = False,
@@ -57,7 +59,7 @@ def command(
 
     if out is not None:
         options.check_out(out, table, force=force)
-    settings = run_config(config, {"members": members, "steps": steps})
+    settings = run_config(config, {"members": members, "steps": steps, "jobs": jobs, "compile": compilation})
     data = RecipeTable.read(
         table,
         RecipeSchema.load(schema),

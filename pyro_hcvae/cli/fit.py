@@ -35,11 +35,8 @@ def command(
         int | None, typer.Option("--steps", min=1, help="Longest training, in minibatches [4000].")
     ] = None,
     seed: Annotated[int | None, typer.Option("--seed", min=0, max=2**31, help="Seed of the run [0].")] = None,
-    jobs: Annotated[int | None, typer.Option("--jobs", min=1, help="Processes that share the members [1].")] = None,
-    compilation: Annotated[
-        str | None,
-        typer.Option("--compile", help="Compile the training step: auto (if it pays), always or never [auto]."),
-    ] = None,
+    jobs: options.Jobs = None,
+    compilation: options.Compile = None,
     drop_column: options.DropColumn = None,
     skip_bad_rows: options.SkipBadRows = False,
     decimal: options.Decimal = ".",

@@ -28,6 +28,10 @@ Schema = Annotated[str, typer.Option("--schema", help="Built-in schema or schema
 Seed = Annotated[int, typer.Option("--seed", min=0, max=2**31, help="The same seed gives the same result.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
+Jobs = Annotated[int | None, typer.Option("--jobs", min=1, help="Processes that share the members [1].")]
+Compile = Annotated[
+    str | None, typer.Option("--compile", help="Compile the training step: auto (if it pays), always or never [auto].")
+]
 Decimal = Annotated[str, typer.Option("--decimal", help="Decimal mark of a text file.")]
 Thousands = Annotated[str | None, typer.Option("--thousands", help="Thousands separator of a text file.")]
 Encoding = Annotated[str, typer.Option("--encoding", help="Encoding of a text file, e.g. cp1252.")]
