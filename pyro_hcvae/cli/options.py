@@ -30,7 +30,8 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instea
 Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
 Jobs = Annotated[int | None, typer.Option("--jobs", min=1, help="Processes that share the members [1].")]
 Compile = Annotated[
-    str | None, typer.Option("--compile", help="Compile the training step: auto (if it pays, the default), always or never.")
+    str | None,
+    typer.Option("--compile", help="Compile the training step: auto (if it pays, the default), always or never."),
 ]
 Decimal = Annotated[str, typer.Option("--decimal", help="Decimal mark of a text file.")]
 Thousands = Annotated[str | None, typer.Option("--thousands", help="Thousands separator of a text file.")]

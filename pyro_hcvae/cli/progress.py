@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -27,20 +28,9 @@ def training_progress(*, quiet: bool) -> Iterator[Callable[[Trainer], None]]:
     if quiet:
         yield lambda trainer: None
         return
-    said: set[str] = set()
-
-    def say_engine(trainer: Trainer) -> None:
-        if trainer.engine not in said:
-            said.add(trainer.engine)
-            console.print(f"training with {trainer.engine}", soft_wrap=True, highlight=False)
-
     if not console.is_terminal:
-
-        def report(trainer: Trainer) -> None:
-            say_engine(trainer)
-            _report_line(trainer)
-
-        yield report
+        with _messages(console):
+            yield _report_line
         return
     columns = (
         TextColumn("training"),
@@ -51,14 +41,29 @@ def training_progress(*, quiet: bool) -> Iterator[Callable[[Trainer], None]]:
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console) as progress:
+    with Progress(*columns, console=console) as progress, _messages(console):
         task = progress.add_task("", total=None)
 
         def show(trainer: Trainer) -> None:
-            say_engine(trainer)
             progress.update(task, total=trainer.config.steps, completed=_steps(trainer), description=_describe(trainer))
 
         yield show
+
+
+@contextmanager
+def _messages(console: Console) -> Iterator[None]:
+    """Show what the library says about its work: how it trains, and that it is compiling."""
+    handler = logging.Handler()
+    handler.emit = lambda record: console.print(record.getMessage(), soft_wrap=True, highlight=False, markup=False)  # type: ignore[method-assign]
+    logger = logging.getLogger("pyro_hcvae")
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        logger.removeHandler(handler)
 
 
 def _steps(trainer: Trainer) -> int:

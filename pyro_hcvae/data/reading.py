@@ -299,12 +299,13 @@ def _open_parquet(path: Path, chunk_rows: int | None) -> tuple[int, Iterator[pd.
 
     def chunks() -> Iterator[pd.DataFrame]:
         try:
-            if chunk_rows is None or not file.metadata.num_rows:
-                yield file.read().to_pandas()
-            else:
-                # Half as many rows, since pyarrow needs room for several times that.
-                for batch in file.iter_batches(batch_size=max(1, chunk_rows // 2), use_threads=False):
-                    yield batch.to_pandas(use_threads=False, split_blocks=True)
+            with file:
+                if chunk_rows is None or not file.metadata.num_rows:
+                    yield file.read().to_pandas()
+                else:
+                    # Half as many rows, since pyarrow needs room for several times that.
+                    for batch in file.iter_batches(batch_size=max(1, chunk_rows // 2), use_threads=False):
+                        yield batch.to_pandas(use_threads=False, split_blocks=True)
         except Exception as error:
             raise _broken_parquet(path, error) from None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from pyro_hcvae.inference.streams import RecipeStream, TrainingData
 from pyro_hcvae.model.hierarchical import HierarchicalCVAE
 from pyro_hcvae.model.scopes import computing_scope
 
+_log = logging.getLogger(__name__)
 Record = dict[str, float | int]
 
 
@@ -71,6 +73,11 @@ class TrainState:
         parts = {name: getattr(self, name)[start:stop] for name in self.TENSORS if name != "rates"}
         return TrainState(self.interval, **parts, rates=self.rates[:, start:stop])
 
+    def copy(self) -> TrainState:
+        """The same in tensors of its own."""
+        parts = {name: getattr(self, name).clone() for name in self.TENSORS}
+        return TrainState(self.interval, **parts, history=[dict(record) for record in self.history])
+
 
 class Trainer:
     """Trains the members of a `HierarchicalCVAE` by stochastic variational inference.
@@ -101,7 +108,7 @@ class Trainer:
         self.device = next(model.parameters()).device
         self.packed = data.packed.to(self.device)
         self._sizes = torch.tensor(list(model.latent_dims.values()), dtype=torch.float32, device=self.device)
-        self._fixed_gamma = None if fixed is None else torch.tensor(fixed, device=self.device).T
+        self._fixed_gamma = None if fixed is None else torch.tensor(fixed, device=self.device).T.contiguous()
         self.latents = tuple(model.latent_dims)
         self.dims = list(model.latent_dims.values())
         self.engine = ""
@@ -168,6 +175,11 @@ class Trainer:
         chunks = [stream.chunk(interval, len(steps), sum(self.dims)) for stream in self._streams]
         rows, *draws = (torch.stack(part, dim=1).to(self.device) for part in zip(*chunks, strict=True))
         betas = self._betas(steps)
+        if self._step_function is None:
+            with computing_scope():
+                first = (self.packed[rows[0]], *(draw[0] for draw in draws), betas[0] * self._gamma(betas[0]))
+                self._step_function = self._choose(first)
+            _log.info("training with %s", self.engine)
         with computing_scope(config.members * config.batch_size):
             for i, step in enumerate(steps):
                 beta = betas[i]
@@ -176,8 +188,7 @@ class Trainer:
 
     def _step(self, step: int, *batch: Tensor) -> None:
         state = self.state
-        if self._step_function is None:
-            self._step_function = self._choose(batch)
+        assert self._step_function is not None
         rates = self._step_function(state.values, self._gradient, *batch)
         state.rates.mul_(0.9).add_(rates, alpha=0.1)
         self._update(step, self._gradient)
@@ -199,7 +210,8 @@ class Trainer:
         except CompilationError as error:
             if config.compile == "always":
                 raise InputError(
-                    f"the step cannot be compiled: {error}. Install a C++ compiler (g++ or clang++), or set compile to auto"
+                    f"the step cannot be compiled: {error}. It needs a C++ compiler (g++ or clang++) and torch 2.6 or "
+                    "later; or set compile to auto"
                 ) from None
             self.engine = f"eager step: {error}"
             return self._gradients

@@ -6,6 +6,7 @@ some seconds; between tasks the parent holds the state of all members, and write
 
 from __future__ import annotations
 
+import logging
 import time
 import uuid
 import warnings
@@ -16,10 +17,12 @@ from itertools import pairwise
 import numpy as np
 import torch
 from joblib import Parallel, delayed
+from joblib.externals.loky.process_executor import TerminatedWorkerError
 from numpy.typing import NDArray
 
 from pyro_hcvae.data.batch import Layout
 from pyro_hcvae.data.schema import RecipeSchema
+from pyro_hcvae.errors import InputError
 from pyro_hcvae.inference.config import TrainConfig
 from pyro_hcvae.inference.engine import Trainer, TrainState
 from pyro_hcvae.inference.streams import TrainingData
@@ -27,6 +30,7 @@ from pyro_hcvae.model.config import ModelConfig
 from pyro_hcvae.model.hierarchical import HierarchicalCVAE
 from pyro_hcvae.model.scopes import keep_freed_memory
 
+_log = logging.getLogger(__name__)
 _TASK_SECONDS = 10.0
 """Tasks grow to about this length: long against the exchange of states, short against the work that a kill can lose."""
 
@@ -104,8 +108,21 @@ def train_in_processes(trainer: Trainer, on_interval: Callable[[TrainState], Non
             begun = time.monotonic()
             intervals = min(intervals, trainer.intervals - trainer.state.interval)
             parts = [trainer.state.of_members(*bound) for bound in bounds]
-            done = pool(delayed(_advance)(group, part, intervals) for group, part in zip(groups, parts, strict=True))
-            trainer.engine = f"{len(groups)} processes, each: {done[0][1]}"
+            # Copies: a view would be sent with all that it is a view of.
+            tasks = [
+                delayed(_advance)(group, part.copy(), intervals) for group, part in zip(groups, parts, strict=True)
+            ]
+            try:
+                done = pool(tasks)
+            except TerminatedWorkerError:
+                raise InputError(
+                    f"a process that trained members was killed, most likely because memory ran out: choose fewer than "
+                    f"{len(groups)} jobs"
+                ) from None
+            engine = f"{len(groups)} processes, {' or '.join(sorted({engine for _, engine in done}))}"
+            if engine != trainer.engine:
+                trainer.engine = engine
+                _log.info("training with %s", engine)
             for part, (state, _) in zip(parts, done, strict=True):
                 for name in TrainState.TENSORS:
                     getattr(part, name).copy_(getattr(state, name))

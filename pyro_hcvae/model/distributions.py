@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from functools import cached_property
 from typing import Any, ClassVar
 
 import torch
@@ -14,7 +13,7 @@ _NEVER = -1e4
 """Log weight of an impossible subset: finite, so that no gradient becomes NaN; exp of it is exactly 0."""
 
 
-_HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
+HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 _SMALL = 4
 """Sets up to this size are summed in the dtype of the logits; larger ones in float64, which has room for their products."""
 
@@ -79,6 +78,7 @@ class SubsetBernoulli(TorchDistribution):  # type: ignore[misc]
         if self.largest > logits.shape[-1]:
             raise ValueError(f"subsets of size {self.largest} need as many components, got {logits.shape[-1]}")
         batch = _broadcast(size_logits.shape[:-1], logits.shape[:-1])
+        self._cache: dict[bool, Tensor] = {}
         super().__init__(batch, logits.shape[-1:], validate_args=validate_args)
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> SubsetBernoulli:
@@ -93,10 +93,14 @@ class SubsetBernoulli(TorchDistribution):  # type: ignore[misc]
             validate_args=False,
         )
 
-    @cached_property
+    @property
     def _terms(self) -> Tensor:
-        logits = self.logits if self.largest <= _SMALL else self.logits.double()
-        return elementary_symmetric(logits.exp(), max(self.largest, 1))
+        # Kept apart by mode: what a draw computed without gradients must not serve a density that wants them.
+        mode = torch.is_grad_enabled()
+        if mode not in self._cache:
+            logits = self.logits if self.largest <= _SMALL else self.logits.double()
+            self._cache[mode] = elementary_symmetric(logits.exp(), max(self.largest, 1))
+        return self._cache[mode]
 
     def _log_e(self, sizes: Tensor) -> Tensor:
         """Log of the elementary symmetric polynomials of some sizes ``(..., K)``; `_NEVER` where there is no such subset."""
@@ -105,7 +109,7 @@ class SubsetBernoulli(TorchDistribution):  # type: ignore[misc]
         possible = (sizes >= 0) & (sizes < known.shape[-1]) & (e > 0)
         return torch.where(possible, torch.where(possible, e, 1.0).log(), _NEVER).to(self.logits.dtype)
 
-    @cached_property
+    @property
     def size_log_probs(self) -> Tensor:
         """Log probability of each allowed size, shape ``(..., sizes)``."""
         return torch.log_softmax(self.size_logits, dim=-1)
@@ -232,7 +236,7 @@ class SparseMixture(TorchDistribution):  # type: ignore[misc]
     def _log_probs(self, value: Tensor) -> Tensor:
         x = value.gather(-1, self.positions).unsqueeze(-1)
         gaussians = self.logits - self.scale.log() - 0.5 * ((x - self.loc) / self.scale) ** 2
-        return torch.logsumexp(gaussians, dim=-1) - torch.logsumexp(self.logits, dim=-1) - _HALF_LOG_2PI
+        return torch.logsumexp(gaussians, dim=-1) - torch.logsumexp(self.logits, dim=-1) - HALF_LOG_2PI
 
     @torch.no_grad()
     def sample(self, sample_shape: Any = torch.Size()) -> Tensor:  # noqa: B008

@@ -8,26 +8,27 @@ r"""Latent layers: a learned prior, and a posterior that is described relative t
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar, cast
 
 import torch
 from pyro.distributions import TorchDistribution, constraints
 from torch import Size, Tensor, nn
 from torch.distributions import register_kl
 
+from pyro_hcvae.model.distributions import HALF_LOG_2PI
 from pyro_hcvae.model.networks import MLP, soft_clamp
 
+Result = TypeVar("Result")
 _SCALE_FLOOR = 0.01
 """Added to every latent scale, as in NVAE."""
-_HALF_LOG_2PI = 0.9189385332046727
 
 
 class DiagonalGaussian(TorchDistribution):  # type: ignore[misc]
     """Gaussian with a diagonal covariance, whose parameters are computed when they are first asked for.
 
     A guide that is described relative to the prior has evaluated the prior; the model, replayed on its draws, names the same
-    prior again. Computed on demand, the prior's network runs once a step instead of twice.
+    prior again. Computed on demand, the prior's network runs once a step instead of twice. Asked for after the network has
+    changed, they are those of the changed network.
 
     Args:
         parameters: Gives loc and scale, each of shape ``(*batch, D)``.
@@ -47,22 +48,28 @@ class DiagonalGaussian(TorchDistribution):  # type: ignore[misc]
         inputs: tuple[object, ...],
         prior: DiagonalGaussian | None = None,
     ) -> None:
-        self._compute, self._inputs, self.prior = parameters, inputs, prior
+        self._compute, self._inputs, self.prior = _by_mode(parameters), inputs, prior
         super().__init__(shape[:-1], shape[-1:], validate_args=False)
-
-    @cached_property
-    def _parameters(self) -> tuple[Tensor, Tensor]:
-        return self._compute()
 
     @property
     def loc(self) -> Tensor:
         """Mean, shape ``(*batch, D)``."""
-        return self._parameters[0]
+        return self._compute()[0]
 
     @property
     def scale(self) -> Tensor:
         """Standard deviation, shape ``(*batch, D)``."""
-        return self._parameters[1]
+        return self._compute()[1]
+
+    @property
+    def mean(self) -> Tensor:
+        """Mean, shape ``(*batch, D)``."""
+        return self.loc
+
+    @property
+    def variance(self) -> Tensor:
+        """Variance, shape ``(*batch, D)``."""
+        return self.scale**2
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> DiagonalGaussian:
         """Broadcast to a batch shape."""
@@ -80,12 +87,25 @@ class DiagonalGaussian(TorchDistribution):  # type: ignore[misc]
     def log_prob(self, value: Tensor) -> Tensor:
         """Log density of values ``(..., D)``, shape ``(...)``."""
         standardised = (value - self.loc) / self.scale
-        return (-0.5 * standardised**2 - self.scale.log() - _HALF_LOG_2PI).sum(dim=-1)
+        return (-0.5 * standardised**2 - self.scale.log() - HALF_LOG_2PI).sum(dim=-1)
 
     def is_same(self, other: DiagonalGaussian) -> bool:
         """Whether both are computed from the very same inputs."""
         pairs = zip(self._inputs, other._inputs, strict=False)
         return len(self._inputs) == len(other._inputs) and all(a is b for a, b in pairs)
+
+
+def _by_mode(function: Callable[[], Result]) -> Callable[[], Result]:
+    """Compute once with gradients and once without: what was computed without must not serve where they are wanted."""
+    kept: dict[bool, Result] = {}
+
+    def cached() -> Result:
+        mode = torch.is_grad_enabled()
+        if mode not in kept:
+            kept[mode] = function()
+        return kept[mode]
+
+    return cached
 
 
 @register_kl(DiagonalGaussian, DiagonalGaussian)  # type: ignore[no-untyped-call, untyped-decorator]
@@ -111,13 +131,7 @@ class Latent(nn.Module):
         return self._prior(above)[0]
 
     def _prior(self, above: tuple[Tensor, ...]) -> tuple[DiagonalGaussian, Callable[[], Tensor]]:
-        raw: list[Tensor] = []
-
-        def network() -> Tensor:
-            if not raw:
-                raw.append(self.prior_network(torch.cat(above, dim=-1)))
-            return raw[0]
-
+        network = _by_mode(lambda: cast("Tensor", self.prior_network(torch.cat(above, dim=-1))))
         shape = Size((*above[0].shape[:-1], self.size))
         return DiagonalGaussian(lambda: _clamped(network()), shape, (self, *above)), network
 

@@ -73,7 +73,9 @@ def _precision(settings: Any, value: str) -> Iterator[None]:
     try:
         yield
     finally:
-        settings.fp32_precision = before
+        # Reading gives what is inherited; writing that back would hide later changes of what it is inherited from.
+        inherited = before == torch.backends.mkldnn.fp32_precision
+        settings.fp32_precision = "none" if inherited else before
 
 
 def _matmul_settings() -> Any:

@@ -55,6 +55,13 @@ def test_the_step_needs_nothing_from_the_host() -> None:
     assert rates.shape == (len(run.dims), run.config.members)
 
 
+kernels = pytest.mark.skipif(
+    not hasattr(getattr(torch.backends.mkldnn, "matmul", None), "fp32_precision"),
+    reason="this torch has no such setting",
+)
+
+
+@kernels
 def test_the_scope_restores_what_it_found() -> None:
     matmul = torch.backends.mkldnn.matmul
     before = torch.get_num_threads(), pyro.distributions.is_validation_enabled(), matmul.fp32_precision
@@ -70,6 +77,7 @@ def test_the_scope_restores_what_it_found() -> None:
     assert (pyro.distributions.is_validation_enabled(), matmul.fp32_precision) == before[1:]
 
 
+@kernels
 def test_the_quick_kernel_is_taken_only_where_it_is_exact(monkeypatch: pytest.MonkeyPatch) -> None:
     matmul = torch.backends.mkldnn.matmul
     usual = matmul.fp32_precision
@@ -85,6 +93,7 @@ def test_the_quick_kernel_is_taken_only_where_it_is_exact(monkeypatch: pytest.Mo
         assert matmul.fp32_precision == usual
 
 
+@kernels
 def test_the_probe_tells_float32_from_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
     product = torch.bmm
     scopes._exact.cache_clear()

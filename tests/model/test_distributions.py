@@ -206,3 +206,15 @@ def test_a_large_set_can_be_learned() -> None:
 def test_more_components_than_there_are_is_refused() -> None:
     with pytest.raises(ValueError, match="size 3"):
         SubsetBernoulli(torch.zeros(4), torch.zeros(2))
+
+
+def test_a_draw_takes_no_gradient_from_a_later_density() -> None:
+    logits = torch.linspace(-1, 1, 5).requires_grad_()
+    value = torch.tensor([1.0, 0, 0, 1, 0])
+    fresh, drawn = (SubsetBernoulli(torch.zeros(3), logits, smallest=1) for _ in range(2))
+    with torch.random.fork_rng():
+        drawn.sample()
+        drawn.sample_completion(value, torch.ones(5, dtype=torch.bool))
+    expected, found = (torch.autograd.grad(fn.log_prob(value), logits)[0] for fn in (fresh, drawn))
+    assert expected.abs().min() > 1e-3
+    assert torch.equal(expected, found)
