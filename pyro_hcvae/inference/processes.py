@@ -103,7 +103,8 @@ def train_in_processes(trainer: Trainer, on_interval: Callable[[TrainState], Non
         for start, stop in bounds
     ]
     intervals = 1
-    with Parallel(n_jobs=len(groups)) as pool:
+    # Orphans of a parent that was killed end after the idle time.
+    with Parallel(n_jobs=len(groups), idle_worker_timeout=30) as pool:
         while not trainer.finished:
             begun = time.monotonic()
             intervals = min(intervals, trainer.intervals - trainer.state.interval)

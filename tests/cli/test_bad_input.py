@@ -159,6 +159,31 @@ def test_settings(laboratory: Path, cli: Command, tmp_path: Path, text: str, wor
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--compile", "sometimes"], ["train.compile", "'auto'", "'always'", "'never'"]),
+        (["--jobs", "0"], ["--jobs", "1"]),
+        (["--jobs", "many"], ["--jobs", "many"]),
+    ],
+)
+def test_ways_of_training(
+    laboratory: Path, cli: Command, tmp_path: Path, arguments: list[str], words: list[str]
+) -> None:
+    err = refused(
+        cli,
+        "fit",
+        laboratory / "table.csv",
+        "--schema",
+        laboratory / "schema.toml",
+        "--out",
+        tmp_path / "run",
+        *arguments,
+    )
+    assert all(word in err for word in words), err
+    assert not (tmp_path / "run").exists()
+
+
 def test_resume_takes_no_other_settings(laboratory: Path, cli: Command) -> None:
     assert "--steps" in refused(cli, "fit", "--resume", laboratory / "run", "--steps", 10)
     assert "TABLE" in refused(cli, "fit", "--out", "somewhere")

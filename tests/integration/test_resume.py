@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import signal
 import subprocess
@@ -97,3 +98,27 @@ def test_interrupt_says_how_to_go_on(tmp_path: Path, files: tuple[object, ...]) 
     assert process.returncode == 130
     assert f"fit --resume {run}" in err
     assert "Traceback" not in err
+
+
+@pytest.mark.slow
+def test_a_run_of_two_processes_is_killed_and_goes_on_to_the_same_bits(
+    tmp_path: Path, files: tuple[object, ...]
+) -> None:
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    long = ("--steps", 3000, "--jobs", 2, "--compile", "never")
+    process = start(*files, whole, *long)
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    process = start(*files, cut, *long)
+    deadline = time.monotonic() + 120
+    while process.poll() is None and lines(cut) < 3 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.kill()
+    process.wait(timeout=60)  # not communicate: the orphaned workers hold the pipes a little longer
+    assert not (cut / "weights.safetensors").exists()
+    process = start("--resume", cut, "--json")
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    assert json.loads(out)["engine"].startswith("2 processes, eager step")
+    assert (cut / "weights.safetensors").read_bytes() == (whole / "weights.safetensors").read_bytes()
+    assert (cut / "history.csv").read_bytes() == (whole / "history.csv").read_bytes()
