@@ -164,7 +164,7 @@ def test_settings(laboratory: Path, cli: Command, tmp_path: Path, text: str, wor
     [
         (["--compile", "sometimes"], ["train.compile", "'auto'", "'always'", "'never'"]),
         (["--jobs", "0"], ["--jobs", "1"]),
-        (["--jobs", "many"], ["--jobs", "many"]),
+        (["--jobs", "many"], ["--jobs", "integer"]),
     ],
 )
 def test_ways_of_training(

@@ -105,7 +105,7 @@ def test_a_run_of_two_processes_is_killed_and_goes_on_to_the_same_bits(
     tmp_path: Path, files: tuple[object, ...]
 ) -> None:
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    long = ("--steps", 3000, "--jobs", 2, "--compile", "never")
+    long = ("--steps", 1200, "--jobs", 2, "--compile", "never")
     process = start(*files, whole, *long)
     _, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
@@ -115,6 +115,9 @@ def test_a_run_of_two_processes_is_killed_and_goes_on_to_the_same_bits(
         time.sleep(0.05)
     process.kill()
     process.wait(timeout=60)  # not communicate: the orphaned workers hold the pipes a little longer
+    for pipe in (process.stdout, process.stderr):
+        assert pipe is not None
+        pipe.close()
     assert not (cut / "weights.safetensors").exists()
     process = start("--resume", cut, "--json")
     out, err = process.communicate(timeout=300)
