@@ -37,6 +37,8 @@ from pyro_hcvae.inference.engine import TrainState
 
 _ROW = "file row"
 _BEGUN = ".begun"
+_FORMAT = "pyro-hcvae 2"
+"""Changes with the meaning of the tensors: those of another format have the same shapes, and would be read as nonsense."""
 
 
 class RunFolder:
@@ -157,7 +159,7 @@ class RunFolder:
     def save_weights(self, weights: Mapping[str, Tensor]) -> None:
         """Write the trained members; the run is finished with that."""
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
-        self._tensors("weights.safetensors", tensors, {"format": "pyro-hcvae 1"})
+        self._tensors("weights.safetensors", tensors, {})
         (self.path / "checkpoint.safetensors").unlink(missing_ok=True)
         for name in (_BEGUN, ".*.csv.*", ".*.safetensors.*", ".*.toml.*", ".*.json.*", ".*.txt.*"):
             for stale in self.path.glob(name):  # left by a process that was killed while it wrote
@@ -208,12 +210,18 @@ class RunFolder:
         write_atomically(self.path / name, text.encode())
 
     def _tensors(self, name: str, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
-        write_atomically(self.path / name, save_tensors(dict(tensors), metadata))
+        write_atomically(self.path / name, save_tensors(dict(tensors), metadata | {"format": _FORMAT}))
 
     def _load_tensors(self, name: str) -> tuple[dict[str, Tensor], dict[str, str]]:
         try:
             with safe_open(self.path / name, framework="pt", device="cpu") as file:
-                return {key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+                metadata = dict(file.metadata() or {})
+                if metadata.get("format") != _FORMAT:
+                    raise InputError(
+                        f"{self.path / name} was written by another version, whose model was laid out differently: fit again, "
+                        f"from experiments.csv beside it if need be"
+                    )
+                return {key: file.get_tensor(key) for key in file.keys()}, metadata  # noqa: SIM118
         except FileNotFoundError:
             raise InputError(f"{self.path} is not a whole run folder: {name} is missing") from None
         except SafetensorError as error:

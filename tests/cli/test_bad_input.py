@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from safetensors.torch import load_file, save_file
 
 from tests.cli.conftest import Command
 
@@ -117,6 +119,16 @@ def test_a_damaged_run_is_named(laboratory: Path, cli: Command, tmp_path: Path) 
         data = (run / name).read_bytes()
         (run / name).write_bytes(b"}broken{" + data[: len(data) // 2])
         assert name in refused(cli, "propose", run, "--target", 50)
+
+
+def test_weights_of_another_version_are_not_read_as_nonsense(laboratory: Path, cli: Command, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(laboratory / "run", run)
+    tensors = load_file(run / "weights.safetensors")
+    save_file(tensors, run / "weights.safetensors", {"format": "pyro-hcvae 1"})
+    message = refused(cli, "propose", run, "--target", 50)
+    assert "another version" in message
+    assert "fit again" in message
 
 
 @pytest.mark.parametrize(
