@@ -9,6 +9,7 @@ import pandas as pd
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
+from pyro_hcvae.data.rules import Count, Ordering, Range, Sum
 from pyro_hcvae.data.schema import (
     Amounts,
     Block,
@@ -114,11 +115,32 @@ def schemas(draw, kinds=(Amounts, Fractions, Category, Step)):
         )  # fmt: skip
     conditions = tuple(draw(columns(names=names)) for _ in range(draw(st.integers(0, 2))))
     known = tuple(c.name for c in conditions) + (feed.names() if feed else ())
+    coded = {block.column for stage in stages for block in stage.blocks if isinstance(block, Category)}
+    recipe = [name for stage in stages for block in stage.blocks for name in block.names()]
+    numbers = [name for name in (*recipe, *known) if name not in coded]
     return RecipeSchema(
         name=draw(NAMES), title=draw(st.sampled_from(["", "A title"])), stages=stages, conditions=conditions, feed=feed,
         performance=draw(columns(Performance, names=names, higher_is_better=draw(st.booleans()))),
         laboratory=draw(st.just(()) | st.just(known[:1])), identifiers=names.several(0, 2),
+        rules=draw(rules(numbers)) if numbers else (),
     )  # fmt: skip
+
+
+@st.composite
+def rules(draw, numbers):
+    """Up to four rules on some columns of numbers, one of each kind."""
+    some = st.lists(st.sampled_from(numbers), min_size=1, max_size=3, unique=True).map(tuple)
+    severity = draw(st.sampled_from(["hard", "warning"]))
+    unless = draw(st.none() | st.just(0.0))
+    every = (
+        Range(
+            name="range", columns=draw(some), minimum=draw(st.none() | _LOW), maximum=draw(_SPAN) + 20, unless=unless
+        ),
+        Sum(name="sum", columns=draw(some), maximum=draw(_SPAN), severity=severity, reason='a "reason"'),
+        Count(name="count", columns=draw(some), maximum=draw(st.integers(0, 3)), source="source"),
+        Ordering(name="order", lower=draw(some)[0], upper=draw(some)[0], offset=draw(_LOW), unless=unless),
+    )
+    return tuple(draw(st.lists(st.sampled_from(every), max_size=4, unique_by=lambda rule: rule.name)))
 
 
 @st.composite

@@ -1,8 +1,8 @@
 """`RecipeSchema`: what the columns of a laboratory's table mean.
 
 A schema is a TOML file. It lists the *stages* of a recipe in the order in which a laboratory decides them, the
-*blocks* of columns inside each stage, the reaction *conditions*, the *performance* column, and the columns that identify
-a laboratory. Nothing else in the package knows a column by name.
+*blocks* of columns inside each stage, the reaction *conditions*, the *performance* column, the columns that identify
+a laboratory, and the feasibility *rules* of the reaction. Nothing else in the package knows a column by name.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal, Self
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from pyro_hcvae.data.rules import Rule
 from pyro_hcvae.errors import InputError
 
 Transform = Literal["linear", "log", "log1p"]
@@ -281,6 +282,8 @@ class RecipeSchema(_Frozen):
     """Condition columns whose exact values tell one laboratory's campaign from another's."""
     identifiers: tuple[str, ...] = ()
     """Columns that may stand in the file and are not modelled."""
+    rules: tuple[Rule, ...] = ()
+    """What makes a recipe unusual or impossible to make in this reaction: ranges, sums, counts, orderings of columns."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -297,7 +300,21 @@ class RecipeSchema(_Frozen):
             raise ValueError(f"names of stages and blocks must differ from each other: {names}")
         if unknown := set(self.laboratory) - set(self.condition_columns):
             raise ValueError(f"'laboratory' names columns that are no conditions: {sorted(unknown)}")
+        self._check_rules()
         return self
+
+    def _check_rules(self) -> None:
+        codes = {block.column for block in self.blocks if isinstance(block, Category)}
+        known = tuple(c for c in (*self.recipe_columns, *self.condition_columns) if c not in codes)
+        seen: set[str] = set()
+        for rule in self.rules:
+            if rule.name in seen:
+                raise ValueError(f"rule {rule.name!r} is listed twice")
+            seen.add(rule.name)
+            for column in rule.names():
+                if column not in known:
+                    hint = self.did_you_mean(column, known)
+                    raise ValueError(f"rule {rule.name!r}: no recipe or condition column {column!r} of numbers; {hint}")
 
     @property
     def blocks(self) -> tuple[Block, ...]:
@@ -340,6 +357,8 @@ class RecipeSchema(_Frozen):
     def without(self, *columns: str) -> RecipeSchema:
         """Return a copy that ignores some component columns (they become identifiers).
 
+        A rule loses these columns; one that cannot do without them disappears.
+
         Raises:
             InputError: If a column is not a component of an amounts or fractions block.
         """
@@ -360,6 +379,7 @@ class RecipeSchema(_Frozen):
                 break
             else:
                 raise InputError(f"cannot drop column {name!r}: {self.did_you_mean(name, self.component_columns)}")
+        data["rules"] = [left for rule in self.rules if (left := rule.without(columns)) is not None]
         return RecipeSchema.model_validate(data)
 
     @property
@@ -400,20 +420,23 @@ class RecipeSchema(_Frozen):
         if self.feed is not None:
             lines.append(f"  feed [{self.feed.unit}]: {', '.join(self.feed.names())}; as {', '.join(self.feed.ratios)}")
         lines.append(f"performance\n  {line(self.performance)}")
+        if self.rules:
+            lines.append("rules")
+            lines += [f"  {rule.severity}: {rule.name}" for rule in self.rules]
         return "\n".join(lines)
 
     def to_toml(self) -> str:
         """Text of the schema file; `from_toml` gives the same schema back."""
-        return tomli_w.dumps(self.model_dump(mode="json", exclude_defaults=True) | {"stages": self._stages_toml()})
+        data = self.model_dump(mode="json", exclude_defaults=True) | {"stages": self._stages_toml()}
+        if self.rules:
+            data["rules"] = [_with_kind(rule) for rule in self.rules]
+        return tomli_w.dumps(data)
 
     def _stages_toml(self) -> list[dict[str, Any]]:
         return [
             {
                 "name": stage.name,
-                "blocks": [
-                    {"kind": block.kind} | block.model_dump(mode="json", exclude_defaults=True)
-                    for block in stage.blocks
-                ],
+                "blocks": [_with_kind(block) for block in stage.blocks],
             }
             for stage in self.stages
         ]
@@ -488,6 +511,11 @@ def describe(error: ValidationError) -> str:
                 where, what = [*place, last], problem["msg"].removeprefix("Value error, ")
         lines.append(": ".join(x for x in (".".join(w for w in where if w), what) if x))
     return "; ".join(lines)
+
+
+def _with_kind(part: Block | Rule) -> dict[str, Any]:
+    """What differs from the defaults, and the kind, which is one."""
+    return {"kind": part.kind} | part.model_dump(mode="json", exclude_defaults=True)
 
 
 def _largest_set(block: Amounts | Fractions) -> int:

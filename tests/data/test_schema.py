@@ -96,6 +96,20 @@ def test_a_file_is_loaded(tmp_path):
         ('unit = "K"', "minimum = 5.0\nmaximum = 5.0", "minimum 5.0 is not below maximum 5.0"),
         ('unit = "K"', "resolution = 0.0", "conditions.0.resolution"),
         ('[performance]\nname = "Yield"', "", "performance"),
+        *[
+            ('[performance]\nname = "Yield"', f'[performance]\nname = "Yield"\n[[rules]]\nname = "r"\n{rule}', place)
+            for rule, place in [
+                ('kind = "range"\ncolumns = ["ni"]\nmaximum = 1', "'ni' of numbers; did you mean 'Ni'"),
+                ('kind = "count"\ncolumns = ["Yield"]\nmaximum = 1', "rule 'r': no recipe or condition column 'Yield'"),
+                ('kind = "ordering"\nlower = "T"\nupper = "Red T"', "did you mean 'Reduction T'"),
+                ('kind = "range"\ncolumns = ["Ni"]', "rule 'r': give 'minimum', 'maximum' or both"),
+                ('kind = "range"\ncolumns = ["Ni"]\nminimum = 2\nmaximum = 1', "minimum 2 is above maximum 1"),
+                ('kind = "sum"\ncolumns = []\nmaximum = 1', "rules.0.sum.columns"),
+                ('kind = "cap"\ncolumns = ["Ni"]', "kind = 'cap': known kinds are 'range', 'sum', 'count', 'ordering'"),
+                ('kind = "count"\ncolumns = ["Ni"]\nmaximum = 1\nseverity = "fatal"', "rules.0.count.severity"),
+                ('kind = "count"\ncolumns = ["Ni"]\nmaximum = 1\nunless = 0.0', "unknown key 'unless'"),
+            ]
+        ],
     ],
 )
 def test_a_mistake_names_its_place(old, new, place):
@@ -133,6 +147,51 @@ def test_without_moves_components_to_the_identifiers():
     assert {"Ag", "LaNiCoMnO3"} <= set(schema.identifiers)
     assert "Ag" in drm.columns  # the original is as it was
     assert drm.without() == drm
+
+
+RULES = """
+[[rules]]
+name = "little metal"
+kind = "sum"
+columns = ["Ni", "Co"]
+maximum = 20.0
+
+[[rules]]
+name = "no cobalt"
+kind = "range"
+columns = ["Co"]
+maximum = 0.0
+
+[[rules]]
+name = "more nickel"
+kind = "ordering"
+lower = "Co"
+upper = "Ni"
+
+[[rules]]
+name = "hot enough"
+kind = "ordering"
+lower = "Reduction T"
+upper = "T"
+unless = 0.0
+"""
+
+
+def test_without_takes_columns_out_of_the_rules():
+    schema = RecipeSchema.from_toml(MINIMAL + RULES)
+    assert RecipeSchema.from_toml(schema.to_toml()) == schema
+    less = schema.without("Co")
+    assert [rule.name for rule in less.rules] == ["little metal", "hot enough"]
+    assert less.rules[0].names() == ("Ni",)
+    assert RecipeSchema.from_toml(less.to_toml()) == less
+
+
+def test_rules_are_named_once_and_shown():
+    with pytest.raises(InputError, match="'little metal' is listed twice"):
+        RecipeSchema.from_toml(MINIMAL + RULES + RULES)
+    text = RecipeSchema.from_toml(MINIMAL + RULES).describe()
+    assert "rules\n  warning: little metal\n" in text
+    assert "rules" not in RecipeSchema.from_toml(MINIMAL).describe()
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""What chemistry and engineering say of a recipe."""
