@@ -96,7 +96,7 @@ class RecipeCodec:
                     scalers |= _pooled(block.columns, chunks(partial(_logs, block)), w)
                 case Step():
                     transforms = {column.name: column.transform for column in block.columns}
-                    scalers |= fit_scalers(transforms, chunks(partial(_settings, block)))
+                    scalers |= fit_scalers(transforms, chunks(partial(step_settings, block)))
                 case Category():
                     pass
         features = chunks(partial(condition_features, schema))
@@ -149,7 +149,7 @@ class RecipeCodec:
                 position = {code: float(i) for i, code in enumerate(block.codes)}
                 return [frame[block.column].map(lambda v: position.get(v, np.nan)).to_numpy(np.float64)[:, None]]
             case Step():
-                settings = _settings(block, frame)
+                settings = step_settings(block, frame)
                 scaled = [self.scalers[c.name].encode(settings[:, i]) for i, c in enumerate(block.columns)]
                 return [step_states(frame, block)[:, None], np.column_stack(scaled)]
 
@@ -263,7 +263,7 @@ def step_states(frame: pd.DataFrame, block: Step) -> Floats:
     return state
 
 
-def _settings(block: Step, frame: pd.DataFrame) -> Floats:
+def step_settings(block: Step, frame: pd.DataFrame) -> Floats:
     """Settings of a step, shape ``(B, columns)``; NaN where a row's state has none, or a 0 in its place."""
     states = step_states(frame, block)
     table = np.array([*block.applies(), (True,) * len(block.columns)])

@@ -1,0 +1,115 @@
+"""`Fold`: one split of a table, and every score of draws for its held-out rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import pandas as pd
+
+from pyro_hcvae.chemistry.rules import broken_rules, feasibility_rules
+from pyro_hcvae.data.table import RecipeTable
+from pyro_hcvae.data.validity import structural_problems
+from pyro_hcvae.evaluation.adherence import AdherenceJudge, ConditionEffect, adherence
+from pyro_hcvae.evaluation.calibration import calibration
+from pyro_hcvae.evaluation.features import RecipeFeatures
+from pyro_hcvae.evaluation.novelty import memorisation, novelty, set_recovery
+from pyro_hcvae.evaluation.realism import real_against_real, realism
+from pyro_hcvae.evaluation.reconstruction import one_row_per_recipe
+from pyro_hcvae.evaluation.repair import Repair
+
+ALL_ROWS = "judge of all rows"
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Training rows, held-out recipes, and what all generators are judged by; made once, used for each of them.
+
+    Attributes:
+        train: What a generator may learn from.
+        test: Held-out rows; one row a recipe is scored.
+        whole: Both, for the judge that has seen everything.
+        seed: Fixes which rows are scored, and everything random in the scores.
+    """
+
+    train: RecipeTable
+    test: RecipeTable
+    whole: RecipeTable
+    seed: int
+
+    @cached_property
+    def held(self) -> RecipeTable:
+        """Held-out rows, one a recipe, labelled by their row in the file."""
+        return one_row_per_recipe(self.test, seed=self.seed)
+
+    @cached_property
+    def seen(self) -> RecipeTable:
+        """Training rows, one a recipe."""
+        return one_row_per_recipe(self.train, seed=self.seed)
+
+    @cached_property
+    def conditions(self) -> pd.DataFrame:
+        """What draws are asked for: conditions and performance of the held-out rows."""
+        schema = self.train.schema
+        return self.held.frame[[*schema.condition_columns, schema.performance.name]]
+
+    def score(self, draws: pd.DataFrame) -> dict[str, float]:
+        """Every score of unfiltered draws.
+
+        Args:
+            draws: Recipes with the conditions that they were drawn for, equally many for each held-out row, indexed by it.
+        """
+        held, seen = self.held.frame, self.seen.frame
+        return {
+            **self._rules(draws),
+            **realism(self._features, held, draws, seen, seed=self.seed),
+            **novelty(self._repair, self.train.frame, draws),
+            **memorisation(self._features, held, draws, seen),
+            **set_recovery(self._repair, held, draws),
+            **self._adherence(draws),
+            **calibration(self.train.schema, held, draws, seed=self.seed),
+        }
+
+    def score_real_recipes(self) -> dict[str, float]:
+        """What real recipes reach: the held-out ones by the rules, training recipes in the place of draws by the rest."""
+        held = self.held.frame
+        return {
+            **self._rules(held),
+            **real_against_real(self._features, held, self.seen.frame, seed=self.seed),
+            **{
+                name.replace(", real recipes", ""): value
+                for name, value in self._adherence(held).items()
+                if ", real recipes" in name
+            },
+        }
+
+    @cached_property
+    def _features(self) -> RecipeFeatures:
+        return RecipeFeatures.fit(self.train)
+
+    @cached_property
+    def _repair(self) -> Repair:
+        return Repair.fit(self.train.schema, self.train.frame)
+
+    @cached_property
+    def _effects(self) -> list[ConditionEffect]:
+        schema, train, recipes = self.train.schema, self.train.frame, self.train.recipe_ids()
+        honest = AdherenceJudge.fit(schema, train, recipes, seed=self.seed)
+        omniscient = AdherenceJudge.fit(
+            schema, self.whole.frame, self.whole.recipe_ids(), seed=self.seed, name=ALL_ROWS
+        )
+        return [ConditionEffect.fit(judge, train, recipes, seed=self.seed) for judge in (honest, omniscient)]
+
+    def _adherence(self, draws: pd.DataFrame) -> dict[str, float]:
+        parts = [adherence(effect, self.held.frame, draws) for effect in self._effects]
+        return {name: value for part in parts for name, value in part.items()}
+
+    def _rules(self, draws: pd.DataFrame) -> dict[str, float]:
+        """Structural validity and what breaks it, and the share of draws that keep all rules of the schema."""
+        schema = self.train.schema
+        broken = structural_problems(draws, schema)
+        out = {"valid": float(1 - broken.any(axis=1).mean())}
+        out |= {f"broken: {rule}": float(share) for rule, share in broken.mean().items() if share > 0}
+        if rules := feasibility_rules(schema):
+            out["keeps the rules"] = float(1 - broken_rules(draws, rules).any(axis=1).mean())
+        return out
