@@ -14,6 +14,7 @@ from sklearn.exceptions import NotFittedError
 
 from pyro_hcvae.data.codec import RecipeCodec
 from pyro_hcvae.data.conditions import Conditions, resolve_conditions
+from pyro_hcvae.data.levels import fit_levels
 from pyro_hcvae.data.schema import RecipeSchema
 from pyro_hcvae.data.splits import groups_of
 from pyro_hcvae.data.table import RecipeTable
@@ -133,12 +134,11 @@ class RecipeDesigner:
     def _trainer(self, state: TrainState | None, device: str) -> Trainer:
         config = self.config.train
         self.network = self._new_network().to(_device(device))
-        data = TrainingData(
-            self.codec.encode(self.table.frame),
-            self.codec.layout,
-            self.table.recipe_ids(),
-            groups_of(self.table, config.validation_group),
-        )
+        packed, recipes = self.codec.encode(self.table.frame), self.table.recipe_ids()
+        if state is None and self.config.model.mixture == "levels":
+            weights = 1.0 / np.bincount(recipes)[recipes]
+            self.network.start_at(fit_levels(self.codec, packed, weights, self.config.model.mixture_components))
+        data = TrainingData(packed, self.codec.layout, recipes, groups_of(self.table, config.validation_group))
         return Trainer(self.network, data, config, state)
 
     def _train(self, trainer: Trainer, folder: RunFolder | None, on_interval: OnInterval) -> Self:

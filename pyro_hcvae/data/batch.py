@@ -88,6 +88,21 @@ class RecipeBatch:
         )
 
 
+@dataclass(frozen=True)
+class Levels:
+    """Gaussians that a site's numbers start from, standardised; each of shape ``(F, K)``.
+
+    Attributes:
+        log_weights: Logs of their shares.
+        loc: Means.
+        scale: Standard deviations; 0 for a single value.
+    """
+
+    log_weights: Tensor
+    loc: Tensor
+    scale: Tensor
+
+
 class Layout:
     """Where each site lies in a packed row.
 

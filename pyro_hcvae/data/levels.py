@@ -83,7 +83,9 @@ def _levels_of(values: Floats, weights: Floats, count: int) -> tuple[Floats, Flo
     level[often] = np.arange(len(often))
     counts = np.zeros((columns, count + 1))
     np.add.at(counts, (column, level[value]), weights[row] / max(weights.mean(), _TINY))
-    counts = np.concatenate([counts[:, : len(often)], np.repeat(counts[:, count:], wide, axis=1) / max(wide, 1)], axis=1)
+    counts = np.concatenate(
+        [counts[:, : len(often)], np.repeat(counts[:, count:], wide, axis=1) / max(wide, 1)], axis=1
+    )
     pooled = np.maximum(counts.sum(axis=0), 0.01 * max(counts.sum(), 1.0) / count)
     shares = counts + _PRIOR_ROWS * pooled / pooled.sum()
     shares /= shares.sum(axis=1, keepdims=True)

@@ -13,7 +13,9 @@ from pyro_hcvae.data.table import RecipeTable
 from pyro_hcvae.errors import InputError
 
 Grouping = Literal["recipe", "composition", "laboratory", "leaking-rows"]
+Part = Literal["all", "development", "reserve"]
 Positions = NDArray[np.int64]
+_DEVELOPMENT, _PART_SEED = 0.4, 20261120
 
 
 def groups_of(table: RecipeTable, by: Grouping) -> Positions:
@@ -61,6 +63,23 @@ def hold_out(groups: Positions, fraction: float, *, seed: int) -> tuple[Position
     splitter = GroupShuffleSplit(n_splits=1, test_size=fraction, random_state=seed)
     kept, held = next(splitter.split(groups, groups=groups))
     return kept.astype(np.int64), held.astype(np.int64)
+
+
+def in_part(table: RecipeTable, part: Part) -> NDArray[np.bool_]:
+    """Which rows may be scored, shape ``(rows,)``.
+
+    Settings are chosen by scores on the ``development`` part, 40 % of the compositions, and reported on the ``reserve``, which
+    no choice has seen. Both are always trained on, but for the fold that is held out.
+
+    Raises:
+        InputError: If there are fewer than two compositions to part.
+    """
+    if part == "all":
+        return np.ones(len(table), dtype=bool)
+    _, development = hold_out(table.composition_ids(), _DEVELOPMENT, seed=_PART_SEED)
+    mask = np.zeros(len(table), dtype=bool)
+    mask[development] = True
+    return mask if part == "development" else ~mask
 
 
 def _require(groups: Positions, count: int) -> None:

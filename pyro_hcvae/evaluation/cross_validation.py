@@ -1,73 +1,104 @@
-"""Cross-validation by recipe, composition or laboratory."""
+"""Cross-validation by recipe, composition or laboratory, of the designer and of whatever else generates recipes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from time import process_time
 
 import pandas as pd
 
-from pyro_hcvae.data.splits import Grouping, folds, groups_of
+from pyro_hcvae.data.splits import Grouping, Part, folds, groups_of, in_part
 from pyro_hcvae.data.table import RecipeTable
-from pyro_hcvae.designer import OnInterval, RecipeDesigner
-from pyro_hcvae.evaluation.reconstruction import (
-    held_out_density,
-    one_row_per_recipe,
-    rates,
-    reconstruction_r2,
-    validity_of_draws,
-)
-from pyro_hcvae.inference.config import RunConfig
+from pyro_hcvae.errors import InputError
+from pyro_hcvae.evaluation.fold import Fold
+from pyro_hcvae.evaluation.generators import Designer, Generator
+
+Score = float | int | str
+REAL = "real recipes"
+"""Name of the row that holds what real recipes reach."""
+
+
+def split_folds(
+    table: RecipeTable, by: Grouping, count: int, seeds: Sequence[int], part: Part = "all"
+) -> Iterator[tuple[int, int, Fold]]:
+    """Seed, number and contents of every fold; each seed shuffles the groups anew.
+
+    Args:
+        table: All rows.
+        by: What is never cut in two.
+        count: Folds of each seed.
+        seeds: Repetitions.
+        part: Which of the held-out rows are scored (`in_part`); the others of a fold are neither learned from nor scored.
+
+    Raises:
+        InputError: If there are fewer groups than folds.
+    """
+    groups, scored = groups_of(table, by), in_part(table, part)
+    for seed in seeds:
+        for number, (train, test) in enumerate(folds(groups, count, seed=seed)):
+            wanted = test[scored[test]]
+            if len(wanted) < 2:
+                raise InputError(
+                    f"fold {number} of seed {seed} holds {len(wanted)} row(s) of part {part!r}: too few to score; "
+                    "use fewer folds, or part 'all'"
+                )
+            yield seed, number, Fold(table.select(train), table.select(wanted), table, 1000 * seed + number)
 
 
 def cross_validate(
     table: RecipeTable,
-    config: RunConfig,
+    generators: Mapping[str, Callable[[], Generator]],
     *,
     by: Grouping = "recipe",
     folds_count: int = 5,
     seeds: Sequence[int] = (0,),
-    draws: int = 256,
-    on_interval: OnInterval = lambda trainer: None,
-    device: str = "auto",
-) -> Iterator[dict[str, float]]:
-    """Fit on all folds but one, and score that one; each seed shuffles the folds anew and seeds the training.
+    part: Part = "all",
+    draws_per_row: int = 20,
+    real: bool = True,
+) -> Iterator[dict[str, Score]]:
+    """Fit every generator on all folds but one, and score its unfiltered draws for the conditions of that one.
 
-    Nothing about a test fold enters scales, early stopping or settings of its fit.
+    Nothing about a test fold enters scales, early stopping or settings of a fit.
 
     Args:
         table: All rows.
-        config: Settings of every fit (its seed is replaced).
+        generators: Makes each generator anew, by name.
         by: What is never cut in two.
         folds_count: Folds of each seed.
-        seeds: Repetitions.
-        draws: Importance draws of the densities.
-        on_interval: Called after each interval of each training.
-        device: ``auto``, ``cpu`` or ``cuda``.
+        seeds: Repetitions; each shuffles the folds anew and seeds the fits.
+        part: Which of the held-out rows are scored.
+        draws_per_row: Draws for each held-out recipe.
+        real: Whether to score what real recipes reach, too.
 
     Yields:
-        Scores of one fold, with ``seed`` and ``fold``.
+        Scores of one generator on one fold, with ``generator``, ``seed`` and ``fold``.
     """
-    groups = groups_of(table, by)
-    for seed in seeds:
-        train_config = config.train.model_copy(update={"seed": 1000 * seed})
-        for fold, (train, test) in enumerate(folds(groups, folds_count, seed=seed)):
-            designer = RecipeDesigner(table.schema, model=config.model, train=train_config)
-            designer.fit(table.select(train), on_interval=on_interval, device=device)
-            held = one_row_per_recipe(table.select(test), seed=seed)
-            seen = one_row_per_recipe(table.select(train), seed=seed)
-            seen_density = held_out_density(designer, seen, draws=draws, seed=seed)["log p recipe [nats]"]
-            yield {
-                "seed": seed,
-                "fold": fold,
-                **held_out_density(designer, held, draws=draws, seed=seed),
-                "log p recipe, training [nats]": seen_density,
-                **rates(designer, held, seed=seed),
-                **reconstruction_r2(designer, held, seed=seed),
-                **validity_of_draws(designer, held, seed=seed),
-            }
+    for seed, number, fold in split_folds(table, by, folds_count, seeds, part):
+        here: dict[str, Score] = {"seed": seed, "fold": number}
+        if real:
+            yield {"generator": REAL, **here, **fold.score_real_recipes()}
+        for name, make in generators.items():
+            started = process_time()
+            generator = make().fit(fold.train, seed=1000 * seed)
+            seconds = process_time() - started
+            draws = generator.sample(fold.conditions, draws_per_row, seed=fold.seed)
+            scores = fold.score(draws)
+            if isinstance(generator, Designer):
+                scores |= generator.own_scores(fold)
+            yield {"generator": name, **here, "fit [s of one core]": seconds, **scores}
 
 
 def summarise(scores: pd.DataFrame) -> pd.DataFrame:
-    """Mean and standard deviation of each score over folds and seeds; a score that a fold lacks counts as 0."""
-    values = scores.drop(columns=["seed", "fold"]).fillna(0.0)
-    return pd.DataFrame({"mean": values.mean(), "sd": values.std(ddof=1)})
+    """Mean and standard deviation of each score over folds and seeds, for each generator.
+
+    A share that a fold lacks ("broken: ...") counts as 0; any other missing score is left out of the mean.
+
+    Returns:
+        Index ``(generator, score)``, columns ``mean`` and ``sd``; generators in the order of their first row.
+    """
+    values = scores.drop(columns=["seed", "fold"])
+    broken = [name for name in values.columns if str(name).startswith("broken: ")]
+    values[broken] = values[broken].fillna(0.0)
+    long = values.melt("generator", var_name="score").dropna(subset="value")
+    long["value"] = long["value"].astype(float)
+    return long.groupby(["generator", "score"], sort=False)["value"].agg(mean="mean", sd="std")

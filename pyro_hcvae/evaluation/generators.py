@@ -1,12 +1,28 @@
-"""What the harness asks of anything that generates recipes."""
+"""What the harness asks of anything that generates recipes, and the designer as one of them."""
 
 from __future__ import annotations
 
-from typing import Protocol, Self
+from dataclasses import replace
+from typing import TYPE_CHECKING, Protocol, Self
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from pyro_hcvae.data.table import RecipeTable
+from pyro_hcvae.designer import OnInterval, RecipeDesigner
+from pyro_hcvae.evaluation.adherence import density_drops
+from pyro_hcvae.evaluation.reconstruction import (
+    ONE_MEMBER,
+    held_out_density,
+    log_density,
+    rates,
+    reconstruction_r2,
+)
+from pyro_hcvae.inference.config import RunConfig
+
+if TYPE_CHECKING:
+    from pyro_hcvae.evaluation.fold import Fold
 
 
 class Generator(Protocol):
@@ -40,3 +56,56 @@ class Generator(Protocol):
             that a draw belongs to; draws of one row are adjacent, in the order of the rows.
         """
         ...
+
+
+class Designer:
+    """The hierarchical cVAE as a generator.
+
+    Args:
+        config: Settings of the fit; its seed is replaced.
+        draws: Importance draws of the densities, for each member.
+        on_interval: Called after each interval of training.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        name: What tables of scores call it.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        *,
+        draws: int = 256,
+        on_interval: OnInterval = lambda trainer: None,
+        device: str = "auto",
+        name: str = "hcvae",
+    ) -> None:
+        self.name, self._config, self._draws = name, config, draws
+        self._on_interval, self._device = on_interval, device
+
+    def fit(self, table: RecipeTable, *, seed: int) -> Self:
+        """Train all members; see `Generator.fit`."""
+        train = self._config.train.model_copy(update={"seed": seed})
+        self.designer = RecipeDesigner(table.schema, model=self._config.model, train=train)
+        self.designer.fit(table, on_interval=self._on_interval, device=self._device)
+        return self
+
+    def sample(self, conditions: pd.DataFrame, draws_per_row: int, *, seed: int) -> pd.DataFrame:
+        """Unfiltered draws, by all members in turn; see `Generator.sample`."""
+        return pd.concat(self.designer.sample(conditions, draws_per_row, seed=seed))
+
+    def own_scores(self, fold: Fold) -> dict[str, float]:
+        """What only a model with a density and latents can be asked: held-out and training density, rates, reconstruction."""
+        designer, held, seed, draws = self.designer, fold.held, fold.seed, self._draws
+
+        def density(frame: pd.DataFrame) -> NDArray[np.float64]:
+            nats = log_density(designer, replace(held, frame=frame), draws=max(draws // 4, 1), seed=seed)
+            return sum((x.double().numpy() for name, x in nats.items() if name != ONE_MEMBER), np.zeros(len(frame)))
+
+        order = np.random.default_rng(seed).permutation(len(fold.seen))[: len(held)]
+        seen = held_out_density(designer, fold.seen.select(order), draws=draws, seed=seed)["log p recipe [nats]"]
+        return {
+            **held_out_density(designer, held, draws=draws, seed=seed),
+            "log p recipe, training [nats]": seen,
+            **density_drops(density, designer.schema, held.frame, seed=seed),
+            **rates(designer, held, seed=seed),
+            **reconstruction_r2(designer, held, seed=seed),
+        }

@@ -1,20 +1,27 @@
-"""Scores of a fitted designer on held-out rows: densities by stage, rates, reconstruction, validity of draws."""
+"""Scores of a fitted designer on held-out rows: densities by stage, rates and active units, reconstruction."""
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 import pandas as pd
 import torch
 from pyro import poutine
 from sklearn.metrics import r2_score
+from torch import Tensor
+from torch.distributions import Normal, kl_divergence
 
 from pyro_hcvae.data import sites
 from pyro_hcvae.data.schema import Amounts, Fractions
 from pyro_hcvae.data.table import RecipeTable
-from pyro_hcvae.data.validity import structural_problems
 from pyro_hcvae.designer import RecipeDesigner
 from pyro_hcvae.posterior.importance import log_marginal_by_stage
 from pyro_hcvae.posterior.predictive import drawing_scope
+
+ONE_MEMBER = "one member"
+ACTIVE = 0.1
+"""KL in nats from which a latent unit counts as active (Vahdat & Kautz, 2020, NVAE)."""
 
 
 def one_row_per_recipe(table: RecipeTable, *, seed: int) -> RecipeTable:
@@ -24,25 +31,48 @@ def one_row_per_recipe(table: RecipeTable, *, seed: int) -> RecipeTable:
     return table.select(np.sort(order[first]))
 
 
-def held_out_density(
-    designer: RecipeDesigner, table: RecipeTable, *, draws: int = 256, seed: int = 0
-) -> dict[str, float]:
-    """Importance-weighted log likelihood by stage and in all, in nats per recipe, mean over rows and members.
+def log_density(designer: RecipeDesigner, table: RecipeTable, *, draws: int = 256, seed: int = 0) -> dict[str, Tensor]:
+    r"""Importance-weighted log likelihood of each recipe, split along the stages.
+
+    Draws come from all members alike, so that the designer's density is their mean:
+
+    .. math:: \log p(x \mid c) = \log \tfrac1M \sum_m p_m(x \mid c)
 
     Args:
         designer: Fitted without these rows.
-        table: Held-out rows, one a recipe.
-        draws: Importance draws K.
+        table: Rows.
+        draws: Importance draws K of each member.
         seed: Fixes the draws.
+
+    Returns:
+        For each stage, nats given the stages before it, shape ``(rows,)``; their sum is that of the recipe. ``one member``: mean
+        over members of what each says of the whole recipe alone.
     """
-    batch = _batch(designer, table)
-    by_stage = log_marginal_by_stage(designer.network, batch, draws=draws, seed=seed)
-    scores = {f"log p {name} [nats]": float(nats.mean()) for name, nats in by_stage.items()}
-    return scores | {"log p recipe [nats]": sum(scores.values())}
+    members = designer.network.members
+    so_far, before, out = torch.zeros(members, len(table)), torch.zeros(len(table)), {}
+    for name, nats in log_marginal_by_stage(designer.network, _batch(designer, table), draws=draws, seed=seed).items():
+        so_far = so_far + nats
+        together = torch.logsumexp(so_far, dim=0) - math.log(members)
+        out[name] = together - before
+        before = together
+    return out | {ONE_MEMBER: so_far.mean(dim=0)}
+
+
+def held_out_density(
+    designer: RecipeDesigner, table: RecipeTable, *, draws: int = 256, seed: int = 0
+) -> dict[str, float]:
+    """Mean of `log_density` over rows, in nats per recipe, by stage and in all; arguments as there."""
+    nats = log_density(designer, table, draws=draws, seed=seed)
+    alone = nats.pop(ONE_MEMBER)
+    scores = {f"log p {name} [nats]": float(x.mean()) for name, x in nats.items()}
+    return scores | {
+        "log p recipe [nats]": sum(scores.values()),
+        "log p recipe, one member [nats]": float(alone.mean()),
+    }
 
 
 def rates(designer: RecipeDesigner, table: RecipeTable, *, seed: int = 0) -> dict[str, float]:
-    """KL of each layer on these rows, in nats, mean over rows and members."""
+    """KL of each layer on these rows, in nats, and how many of its units are active (a KL above 0.1 nats); means over members."""
     batch = _batch(designer, table)
     network = designer.network
     out = {}
@@ -50,8 +80,10 @@ def rates(designer: RecipeDesigner, table: RecipeTable, *, seed: int = 0) -> dic
         guide = poutine.trace(network.guide).get_trace(batch)
         model = poutine.trace(poutine.replay(network.model, trace=guide)).get_trace(batch)
         for name in sites.latents(network.schema):
-            kl = torch.distributions.kl_divergence(guide.nodes[name]["fn"], model.nodes[name]["fn"])
-            out[f"rate {name} [nats]"] = float(kl.mean())
+            q, p = guide.nodes[name]["fn"], model.nodes[name]["fn"]
+            each = kl_divergence(Normal(q.loc, q.scale), Normal(p.loc, p.scale)).mean(dim=1)
+            out[f"rate {name} [nats]"] = float(each.sum(dim=-1).mean())
+            out[f"active units {name}"] = float((each > ACTIVE).sum(dim=-1).double().mean())
     return out
 
 
@@ -82,23 +114,6 @@ def reconstruction_r2(
             out[f"R2 {block.name}, one draw"] = float(np.mean(single))
             out[f"R2 {block.name}, mean of draws"] = float(r2_score(true.ravel(), drawn.mean(axis=(0, 1)).ravel()))
     return out
-
-
-def validity_of_draws(
-    designer: RecipeDesigner, table: RecipeTable, *, draws: int = 2000, seed: int = 0
-) -> dict[str, float]:
-    """Share of unfiltered draws at these rows' conditions that are structurally valid, and what breaks the others.
-
-    Bulk recipes (no component in a block that may be empty) are valid where the schema knows them; their share is given too.
-    """
-    each = -(-draws // len(table))
-    drawn = pd.concat(designer.sample(table.frame, each, seed=seed), ignore_index=True)
-    broken = structural_problems(drawn, designer.schema)
-    out = {"valid draws": float(1 - broken.any(axis=1).mean())}
-    for block in designer.schema.blocks:
-        if isinstance(block, Fractions) and block.may_be_empty:
-            out[f"draws without {block.name}"] = float((drawn[list(block.columns)].sum(axis=1) == 0).mean())
-    return out | {f"broken: {rule}": float(share) for rule, share in broken.mean().items() if share > 0}
 
 
 def _batch(designer: RecipeDesigner, table: RecipeTable):  # type: ignore[no-untyped-def]

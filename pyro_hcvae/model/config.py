@@ -18,8 +18,11 @@ class ModelConfig(BaseModel):
     """Widths of the hidden layers of every network."""
     presence: Literal["subset", "independent"] = "subset"
     """``subset``: presences conditioned on their number, valid by construction. ``independent``: plain Bernoullis."""
-    mixture_components: int = Field(default=8, ge=1)
-    """Gaussians in the density of each number; 1: a single Gaussian."""
+    mixture: Literal["levels", "free"] = "levels"
+    """``levels``: the Gaussians of a number start at the values that the table holds, and the network weighs them. ``free``:
+    the network also moves and widens them, recipe by recipe."""
+    mixture_components: int = Field(default=24, ge=1)
+    """Gaussians in the density of each number; 1 with ``free``: a single Gaussian."""
     scale_floor: float = Field(default=0.05, gt=0)
     """Smallest standard deviation of a standardised number: the accuracy to which recipes are written down."""
 

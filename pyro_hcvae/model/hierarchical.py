@@ -16,14 +16,14 @@ walks in the same order and describes each posterior relative to the learned pri
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import pyro
 import torch
 from torch import Tensor, nn
 
 from pyro_hcvae.data import sites
-from pyro_hcvae.data.batch import RecipeBatch
+from pyro_hcvae.data.batch import Levels, RecipeBatch
 from pyro_hcvae.data.schema import Amounts, Category, Fractions, RecipeSchema, Stage, Step
 from pyro_hcvae.model.config import ModelConfig
 from pyro_hcvae.model.latents import Latent
@@ -122,6 +122,13 @@ class HierarchicalCVAE(nn.Module):
     def stages(self) -> Iterator[StageNetworks]:
         """Networks of each stage, top first."""
         return (part for part in self._stages if isinstance(part, StageNetworks))
+
+    def start_at(self, levels: Mapping[str, Levels]) -> None:
+        """Begin with the Gaussians of each number where the table's numbers gather, by site; for every member alike."""
+        for part in self.stages:
+            for block in part.blocks:
+                if block.numbers_site is not None:
+                    block.start_at(levels[block.numbers_site])
 
     @property
     def latent_dims(self) -> dict[str, int]:

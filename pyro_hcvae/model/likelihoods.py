@@ -12,16 +12,20 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
 from pyro_hcvae.data import sites
+from pyro_hcvae.data.batch import Levels
 from pyro_hcvae.data.schema import Amounts, Block, Category, Fractions, Step
 from pyro_hcvae.model.config import ModelConfig
 from pyro_hcvae.model.distributions import SparseMixture, SubsetBernoulli, existing_positions, largest_logit
-from pyro_hcvae.model.networks import MLP, MemberLinear, one_hot, soft_clamp
+from pyro_hcvae.model.networks import MemberLinear, MemberTable, look_up, one_hot, soft_clamp
 
 
 class NumbersHead(nn.Module):
     """Hidden state and structure -> distribution of ``F`` standardised numbers, batch shape ``(M, B)``, event ``(F,)``.
 
-    Each number is a Gaussian, or a mixture of Gaussians, whose scale stays above a floor: a continuous likelihood is
+    One network serves all numbers of the block. A learned vector tells it which of them it describes, and it runs only for those
+    that exist: rare components share what common ones teach, and absent ones cost nothing.
+
+    Each number is a mixture of Gaussians, or one Gaussian, whose scale stays above a floor: a continuous likelihood is
     unbounded where a column has few levels (Mattei & Frellsen, 2018).
 
     Args:
@@ -30,7 +34,7 @@ class NumbersHead(nn.Module):
         structure: Size of the structure features.
         features: How many numbers there are, ``F``.
         at_most: How many of them can exist in one recipe.
-        config: Number of Gaussians and floor of the scale.
+        config: Form and number of the Gaussians, and floor of the scale.
     """
 
     def __init__(
@@ -39,21 +43,35 @@ class NumbersHead(nn.Module):
         super().__init__()
         self.features, self.at_most = features, at_most
         self.components, self.floor = config.mixture_components, config.scale_floor
-        self.trunk = MLP(members, hidden + structure, [hidden])
-        self.head = MemberLinear(members, hidden, features * 3 * self.components)
-        with torch.no_grad():  # components start at different places, or they would stay one
-            bias = self.head.bias.view(members, features, 3, self.components)
-            bias[:, :, 1] = torch.linspace(-1.5, 1.5, self.components) if self.components > 1 else 0.0
+        self.free = config.mixture == "free"
+        self.trunk = MemberLinear(members, hidden + structure, hidden)
+        self.which = MemberTable(members, features, hidden)
+        self.head = MemberLinear(members, hidden, self.components * (3 if self.free else 1))
+        # Log weights, means and raw scales that the network's output is added to.
+        self.gaussians = nn.Parameter(torch.zeros(members, features, 3, self.components))
+        with torch.no_grad():  # they start at different places, or they would stay one
+            self.gaussians[:, :, 1] = torch.linspace(-1.5, 1.5, self.components) if self.components > 1 else 0.0
+
+    @torch.no_grad()
+    def start_at(self, levels: Levels) -> None:
+        """Begin with given Gaussians, the same for every member."""
+        self.gaussians[:, :, 0] = levels.log_weights
+        self.gaussians[:, :, 1] = levels.loc
+        above = (levels.scale - self.floor).clamp(min=0.1 * self.floor)
+        self.gaussians[:, :, 2] = above.expm1().log()  # inverse of softplus
 
     def forward(self, hidden: Tensor, structure: Tensor, exists: Tensor) -> TorchDistribution:
         """Distribution given the hidden state ``(M, B, H)``, structure features ``(M, B, T)`` and what exists ``(M, B, F)``."""
-        raw = self.head(self.trunk(torch.cat([hidden, structure], dim=-1)))
-        raw = raw.unflatten(-1, (self.features, 3 * self.components))
+        shared = self.trunk(torch.cat([hidden, structure], dim=-1))
         positions, exists = existing_positions(exists, self.at_most)
-        if self.at_most < self.features:
-            raw = raw.gather(-2, positions.unsqueeze(-1).expand(*positions.shape, raw.shape[-1]))
-        # Elementwise functions are many times slower on the strided parts.
-        logits, loc, log_scale = (part.contiguous() for part in raw.chunk(3, dim=-1))
+        each = torch.nn.functional.silu(shared.unsqueeze(-2) + self.which(positions))
+        raw = self.head(each.flatten(1, 2)).unflatten(1, positions.shape[1:])
+        logits, loc, log_scale = look_up(self.gaussians.flatten(2), positions).chunk(3, dim=-1)
+        if self.free:
+            moved = raw.chunk(3, dim=-1)
+            logits, loc, log_scale = logits + moved[0], loc + moved[1], log_scale + moved[2]
+        else:
+            logits = logits + raw
         scale = self.floor + torch.nn.functional.softplus(log_scale)
         return SparseMixture(logits, loc, scale, positions, exists, self.features)
 
@@ -77,6 +95,10 @@ class BlockLikelihood(nn.Module):
 
     def numbers(self, hidden: Tensor, features: Tensor, exists: Tensor) -> TorchDistribution:
         """Distribution of the numbers given `structure_features` and what exists ``(M, B, F)``; batch shape ``(M, B)``."""
+        raise NotImplementedError
+
+    def start_at(self, levels: Levels) -> None:
+        """Begin with given Gaussians of the numbers."""
         raise NotImplementedError
 
     def applies(self, structure: Tensor) -> Tensor:
@@ -119,6 +141,10 @@ class ComponentsLikelihood(BlockLikelihood):
         """Standardised log amounts or log ratios."""
         out: TorchDistribution = self.numbers_head(hidden, features, exists)
         return out
+
+    def start_at(self, levels: Levels) -> None:
+        """Begin with given Gaussians of the numbers."""
+        self.numbers_head.start_at(levels)
 
     def structure_features(self, structure: Tensor) -> Tensor:
         """Presence as it is."""
@@ -181,6 +207,10 @@ class StepLikelihood(BlockLikelihood):
         """Standardised settings."""
         out: TorchDistribution = self.numbers_head(hidden, features, exists)
         return out
+
+    def start_at(self, levels: Levels) -> None:
+        """Begin with given Gaussians of the numbers."""
+        self.numbers_head.start_at(levels)
 
     def applies(self, structure: Tensor) -> Tensor:
         """Settings that the state has."""

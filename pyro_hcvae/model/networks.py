@@ -38,6 +38,37 @@ class MemberLinear(nn.Module):
         return torch.bmm(x, self.weight).add_(self.bias)
 
 
+class MemberTable(nn.Module):
+    """One learned vector for each of ``F`` things and each member: positions ``(M, B, P)`` -> ``(M, B, P, W)``.
+
+    Args:
+        members: Number of members.
+        rows: How many things there are, ``F``.
+        width: Size of a vector, ``W``.
+    """
+
+    def __init__(self, members: int, rows: int, width: int) -> None:
+        super().__init__()
+        self.rows = nn.Parameter(torch.zeros(members, rows, width))
+
+    @torch.no_grad()
+    def reset_member(self, member: int, generator: Generator) -> None:
+        """Draw one member's vectors from its own generator, uniform with variance 1."""
+        self.rows[member].uniform_(-math.sqrt(3.0), math.sqrt(3.0), generator=generator)
+
+    def forward(self, positions: Tensor) -> Tensor:
+        """Look the vectors up."""
+        return look_up(self.rows, positions)
+
+
+def look_up(table: Tensor, positions: Tensor) -> Tensor:
+    """Rows of each member's table: ``(M, F, W)`` at ``(M, B, P)`` -> ``(M, B, P, W)``."""
+    members, rows, _ = table.shape
+    first = torch.arange(0, members * rows, rows, device=table.device).view(-1, 1, 1)
+    # As an embedding the gradient is added up row by row; that of a gather would be of the size of the minibatch's tables.
+    return torch.nn.functional.embedding(positions + first, table.flatten(0, 1))
+
+
 class MLP(nn.Module):
     """Hidden layers with SiLU, and optionally a linear head.
 
@@ -69,7 +100,7 @@ def reset_members(module: nn.Module, seeds: Sequence[int]) -> None:
     for member, seed in enumerate(seeds):
         generator = Generator().manual_seed(seed)
         for part in module.modules():
-            if isinstance(part, MemberLinear):
+            if isinstance(part, MemberLinear | MemberTable):
                 part.reset_member(member, generator)
 
 
