@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -10,6 +10,8 @@ from pyro_hcvae.model.config import ModelConfig
 
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
+PerMember = Literal["learning_rate", "beta_warmup", "final_beta"]
+PER_MEMBER: tuple[PerMember, ...] = get_args(PerMember)
 
 
 class TrainConfig(BaseModel):
@@ -33,6 +35,8 @@ class TrainConfig(BaseModel):
     """Largest norm of one member's gradient."""
     beta_warmup: Share | tuple[Share, ...] = 0.3
     """Share of the steps over which beta rises to 1; one value, or one a member."""
+    final_beta: Positive | tuple[Positive, ...] = 1.0
+    """Value that beta rises to; one value, or one a member. At 1 the objective is a bound of the likelihood."""
     gamma: Literal["balanced"] | tuple[Positive, ...] | tuple[tuple[Positive, ...], ...] = "balanced"
     """Layer factors: from the data as in NVAE, or fixed, top first; one list, or one a member."""
     gamma_release: bool = True
@@ -58,7 +62,7 @@ class TrainConfig(BaseModel):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        for name in ("learning_rate", "beta_warmup"):
+        for name in PER_MEMBER:
             value = getattr(self, name)
             if isinstance(value, tuple) and len(value) != self.members:
                 raise ValueError(f"{name}: {len(value)} values for {self.members} members")
@@ -66,7 +70,7 @@ class TrainConfig(BaseModel):
             raise ValueError(f"gamma: {len(self.gamma)} lists for {self.members} members")
         return self
 
-    def each(self, name: Literal["learning_rate", "beta_warmup"]) -> tuple[float, ...]:
+    def each(self, name: PerMember) -> tuple[float, ...]:
         """A setting of every member."""
         value = getattr(self, name)
         return value if isinstance(value, tuple) else (value,) * self.members
@@ -81,7 +85,7 @@ class TrainConfig(BaseModel):
     def of_members(self, start: int, stop: int) -> TrainConfig:
         """Settings with which some of the members train alone."""
         fields = self.model_dump() | {"members": stop - start, "seed": self.seed + start, "jobs": 1}
-        for name in ("learning_rate", "beta_warmup"):
+        for name in PER_MEMBER:
             fields[name] = self.each(name)[start:stop]
         if (gamma := self.fixed_gamma()) is not None:
             fields["gamma"] = gamma[start:stop]

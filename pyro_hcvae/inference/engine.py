@@ -109,6 +109,7 @@ class Trainer:
         self.packed = data.packed.to(self.device)
         self._sizes = torch.tensor(list(model.latent_dims.values()), dtype=torch.float32, device=self.device)
         self._fixed_gamma = None if fixed is None else torch.tensor(fixed, device=self.device).T.contiguous()
+        self._final_beta = torch.tensor(config.each("final_beta"), device=self.device)
         self.latents = tuple(model.latent_dims)
         self.dims = list(model.latent_dims.values())
         self.engine = ""
@@ -174,16 +175,15 @@ class Trainer:
         steps = range(start, min(start + config.interval, config.steps))
         chunks = [stream.chunk(interval, len(steps), sum(self.dims)) for stream in self._streams]
         rows, *draws = (torch.stack(part, dim=1).to(self.device) for part in zip(*chunks, strict=True))
-        betas = self._betas(steps)
+        progress = self._progress(steps)
         if self._step_function is None:
             with computing_scope():
-                first = (self.packed[rows[0]], *(draw[0] for draw in draws), betas[0] * self._gamma(betas[0]))
+                first = (self.packed[rows[0]], *(draw[0] for draw in draws), self._weights(progress[0]))
                 self._step_function = self._choose(first)
             _log.info("training with %s", self.engine)
         with computing_scope(config.members * config.batch_size):
             for i, step in enumerate(steps):
-                beta = betas[i]
-                weights = beta * self._gamma(beta)
+                weights = self._weights(progress[i])
                 self._step(step, self.packed[rows[i]], *(draw[i] for draw in draws), weights)
 
     def _step(self, step: int, *batch: Tensor) -> None:
@@ -218,18 +218,26 @@ class Trainer:
         self.engine = f"compiled step: {'compile is always' if config.compile == 'always' else why}"
         return compiled
 
-    def _betas(self, steps: range) -> Tensor:
-        """Annealing factor of each step and member, shape ``(steps, M)``."""
+    def _progress(self, steps: range) -> Tensor:
+        """How far the annealing of each step and member has come, up to 1; shape ``(steps, M)``."""
         warmups = [round(share * self.config.steps) for share in self.config.each("beta_warmup")]
-        betas = [[schedules.beta(step, warmup) for warmup in warmups] for step in steps]
-        return torch.tensor(betas, device=self.device)
+        progress = [[schedules.beta(step, warmup) for warmup in warmups] for step in steps]
+        return torch.tensor(progress, device=self.device)
 
-    def _gamma(self, beta: Tensor) -> Tensor:
-        """Layer factors of this step, shape ``(L, M)``."""
+    def _beta(self, progress: Tensor) -> Tensor:
+        """Annealing factor, shape ``(M,)``."""
+        return (self._final_beta * progress).clamp(min=schedules.BETA_FLOOR)
+
+    def _gamma(self, progress: Tensor) -> Tensor:
+        """Layer factors, shape ``(L, M)``."""
         gamma = self._fixed_gamma
         if gamma is None:
             gamma = schedules.balanced_gamma(self.state.rates, self._sizes)
-        return schedules.released(gamma, beta) if self.config.gamma_release else gamma
+        return schedules.released(gamma, progress) if self.config.gamma_release else gamma
+
+    def _weights(self, progress: Tensor) -> Tensor:
+        """``beta * gamma_l``, shape ``(L, M)``."""
+        return self._beta(progress) * self._gamma(progress)
 
     def _adamw(self) -> torch.optim.AdamW:
         """Torch's optimizer over the state's own tensors: one parameter, or one a member if they learn at different rates."""
@@ -273,7 +281,9 @@ class Trainer:
         config, state = self.config, self.state
         batch, weights, noise = self._validation
         terms = bound_terms(ScaledELBO(), self.model, batch, noise)
-        loss = -(terms.elbo * weights).sum(dim=1).cpu()
+        # What training comes to in the end: with a final beta of 1 the bound itself.
+        excess = (1 - self._final_beta)[:, None] * torch.stack(list(terms.rate.values())).sum(dim=0)
+        loss = -((terms.elbo + excess) * weights).sum(dim=1).cpu()
         going = ~self.stopped
         better = going & (loss < state.best_loss)
         state.best_loss = torch.where(better, loss, state.best_loss)
@@ -281,8 +291,8 @@ class Trainer:
         state.best_values[chosen] = state.values[chosen]
         counting = torch.tensor([step >= share * config.steps for share in config.each("beta_warmup")])
         state.waited = torch.where(better, 0, state.waited + (going & counting))
-        beta = self._betas(range(step, step + 1))[0]
-        gamma = self._gamma(beta)
+        progress = self._progress(range(step, step + 1))[0]
+        beta, gamma = self._beta(progress), self._gamma(progress)
         means: Mapping[str, Tensor] = {
             **{f"rate {name}": (terms.rate[name] * weights).sum(1) for name in self.latents},
             **{f"gamma {name}": gamma[i] for i, name in enumerate(self.latents)},

@@ -57,6 +57,6 @@ def balanced_gamma(rates: Tensor, dims: Sequence[int] | Tensor) -> Tensor:
     return len(dims) * share / share.sum(dim=0)
 
 
-def released(gamma: Tensor, beta_now: Tensor | float) -> Tensor:
-    """Layer factors ``(L, M)`` on their way to 1 as each member's beta ``(M,)`` reaches 1."""
-    return gamma * (1.0 - beta_now) + beta_now
+def released(gamma: Tensor, progress: Tensor | float) -> Tensor:
+    """Layer factors ``(L, M)`` on their way to 1 as each member's annealing ``(M,)`` comes to its end, 1."""
+    return gamma * (1.0 - progress) + progress
