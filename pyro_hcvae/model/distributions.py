@@ -228,11 +228,6 @@ class SparseMixture(TorchDistribution):  # type: ignore[misc]
         """Log density of the numbers ``(..., F)`` that exist; the others are not looked at."""
         return torch.where(self.exists, self._log_probs(value), 0.0).sum(dim=-1)
 
-    def log_prob_known(self, value: Tensor, known: Tensor) -> Tensor:
-        """Log density of those existing numbers that are known, the others integrated out; ``known`` ``(..., F)``, bool."""
-        counts = self.exists & known.gather(-1, self.positions)
-        return torch.where(counts, self._log_probs(value), 0.0).sum(dim=-1)
-
     def _log_probs(self, value: Tensor) -> Tensor:
         x = value.gather(-1, self.positions).unsqueeze(-1)
         gaussians = self.logits - self.scale.log() - 0.5 * ((x - self.loc) / self.scale) ** 2

@@ -24,52 +24,72 @@ from torch import Tensor, nn
 
 from pyro_hcvae.data import sites
 from pyro_hcvae.data.batch import Levels, RecipeBatch
-from pyro_hcvae.data.schema import Amounts, Category, Fractions, RecipeSchema, Stage, Step
+from pyro_hcvae.data.schema import Amounts, Block, Category, Fractions, RecipeSchema, Stage, Step
 from pyro_hcvae.model.config import ModelConfig
 from pyro_hcvae.model.latents import Latent
 from pyro_hcvae.model.likelihoods import BlockLikelihood, likelihood
 from pyro_hcvae.model.networks import MLP, one_hot, reset_members
 
 
-class Encoder(nn.Module):
-    """The known part of a recipe and its conditions -> a context vector ``(M, B, H)``.
+def block_features(
+    block: Block, values: Mapping[str, Tensor], known: Mapping[str, Tensor], dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """What a network is shown of a block.
 
-    A block counts as known when its whole structure is: blocks hidden from the encoder, in training or because a recipe is
-    partial, enter as zeros with their flag at 0.
+    A block counts as known when its whole structure is; otherwise it enters as zeros with its flag at 0.
+
+    Args:
+        block: The block.
+        values: Its sites, ``(M, B)`` or ``(M, B, F)``.
+        known: Where they count; sites that are missing here count everywhere.
+        dtype: Of the result.
+
+    Returns:
+        Structure and numbers, shape ``(M, B, W)``, and the flag, shape ``(M, B, 1)``.
     """
+    structure_site, *numbers_site = sites.of_block(block)
+    structure = values[structure_site]
+    mask = known.get(structure_site)
+    if isinstance(block, Amounts | Fractions):
+        features = structure
+        whole = torch.ones_like(structure[..., 0], dtype=torch.bool) if mask is None else mask.all(dim=-1)
+    else:
+        count = len(block.codes) if isinstance(block, Category) else len(block.states)
+        features = one_hot(structure, count, dtype)
+        whole = torch.ones_like(structure, dtype=torch.bool) if mask is None else mask
+    numbers = [values[name] for name in numbers_site]
+    numbers = [x * known[name] if name in known else x for name, x in zip(numbers_site, numbers, strict=True)]
+    flag = whole.unsqueeze(-1).to(dtype)
+    return torch.cat([features, *numbers], dim=-1) * flag, flag
+
+
+def _width(block: Block) -> int:
+    """Length of `block_features`."""
+    match block:
+        case Amounts() | Fractions():
+            return 2 * len(block.columns)
+        case Category():
+            return len(block.codes)
+        case Step():
+            return len(block.states) + len(block.columns)
+
+
+class Encoder(nn.Module):
+    """The known part of a recipe and its conditions -> a context vector ``(M, B, H)``."""
 
     def __init__(self, schema: RecipeSchema, members: int, conditions: int, hidden: tuple[int, ...]) -> None:
         super().__init__()
         self.blocks = schema.blocks
-        width = 2 * conditions + len(self.blocks)
-        for block in self.blocks:
-            match block:
-                case Amounts() | Fractions():
-                    width += 2 * len(block.columns)
-                case Category():
-                    width += len(block.codes)
-                case Step():
-                    width += len(block.states) + len(block.columns)
+        width = 2 * conditions + sum(_width(block) + 1 for block in self.blocks)
         self.network = MLP(members, width, hidden)
 
     def forward(self, batch: RecipeBatch) -> tuple[Tensor, Tensor]:
         """Context ``(M, B, H)`` and whether anything is known ``(M, B, 1)``."""
-        parts, flags = [batch.condition_inputs], []
-        for block in self.blocks:
-            structure_site, *numbers_site = sites.of_block(block)
-            structure, known = batch.values[structure_site], batch.known[structure_site]
-            if isinstance(block, Amounts | Fractions):
-                known = known.all(dim=-1)
-                features = structure
-            else:
-                count = len(block.codes) if isinstance(block, Category) else len(block.states)
-                features = one_hot(structure, count, batch.conditions.dtype)
-            flag = known.unsqueeze(-1).to(batch.conditions.dtype)
-            parts.append(features * flag)
-            parts += [batch.values[name] * (batch.known[name] & known.unsqueeze(-1)) for name in numbers_site]
-            flags.append(flag)
+        dtype = batch.conditions.dtype
+        shown = [block_features(block, batch.values, batch.known, dtype) for block in self.blocks]
+        features, flags = zip(*shown, strict=True)
         known_blocks = torch.cat(flags, dim=-1)
-        context = self.network(torch.cat([*parts, known_blocks], dim=-1))
+        context = self.network(torch.cat([batch.condition_inputs, *features, known_blocks], dim=-1))
         return context, known_blocks.amax(dim=-1, keepdim=True)
 
 
@@ -85,7 +105,19 @@ class StageNetworks(nn.Module):
         self.site = sites.latent(stage)
         self.latent = Latent(members, above, config.hidden[-1], size, config.hidden)
         self.decoder = MLP(members, above + size, config.hidden)
-        self._blocks = nn.ModuleList(likelihood(block, members, config.hidden[-1], config) for block in stage.blocks)
+        hidden = config.hidden[-1]
+        self._blocks = nn.ModuleList(likelihood(block, members, hidden, config) for block in stage.blocks)
+        widths = [_width(block) + 1 for block in stage.blocks]
+        self._joints = nn.ModuleList(
+            MLP(members, hidden + sum(widths[:i]), [hidden]) for i in range(1, len(widths)) if config.chained
+        )
+
+    def given(self, hidden: Tensor, before: Sequence[Tensor]) -> Tensor:
+        """The decoder's output ``(M, B, H)`` joined with what the blocks before show (`block_features`)."""
+        if not before or not self._joints:
+            return hidden
+        joined: Tensor = self._joints[len(before) - 1](torch.cat([hidden, *before], dim=-1))
+        return joined
 
     @property
     def blocks(self) -> Iterator[BlockLikelihood]:
@@ -152,8 +184,11 @@ class HierarchicalCVAE(nn.Module):
                 values[part.site] = pyro.sample(part.site, part.latent.prior(*above))
                 above = (*above, values[part.site])
                 hidden = part.decoder(torch.cat(above, dim=-1))
+                before: list[Tensor] = []
                 for block in part.blocks:
-                    values |= _sample_block(block, hidden, batch)
+                    values |= _sample_block(block, part.given(hidden, before), batch)
+                    shown = block_features(block.block, values, batch.known, batch.conditions.dtype)
+                    before.append(torch.cat(shown, dim=-1))
         return values
 
     def guide(self, batch: RecipeBatch) -> dict[str, Tensor]:

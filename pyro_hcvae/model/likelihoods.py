@@ -6,10 +6,12 @@ Every block is a *structure* (which components are present, which code, in which
 
 from __future__ import annotations
 
+from typing import Any, ClassVar
+
 import torch
 from pyro import distributions as dist
-from pyro.distributions import TorchDistribution
-from torch import Tensor, nn
+from pyro.distributions import TorchDistribution, constraints
+from torch import Size, Tensor, nn
 
 from pyro_hcvae.data import sites
 from pyro_hcvae.data.batch import Levels
@@ -17,6 +19,9 @@ from pyro_hcvae.data.schema import Amounts, Block, Category, Fractions, Step
 from pyro_hcvae.model.config import ModelConfig
 from pyro_hcvae.model.distributions import SparseMixture, SubsetBernoulli, existing_positions, largest_logit
 from pyro_hcvae.model.networks import MemberLinear, MemberTable, look_up, one_hot, soft_clamp
+
+_KERNEL = 0.1
+"""Smallest width, in standard deviations, of the kernels by which a number is told to others: narrow levels blend smoothly."""
 
 
 class NumbersHead(nn.Module):
@@ -46,6 +51,7 @@ class NumbersHead(nn.Module):
         self.free = config.mixture == "free"
         self.trunk = MemberLinear(members, hidden + structure, hidden)
         self.which = MemberTable(members, features, hidden)
+        self.chain = Chain(members, features, self.components, hidden) if config.chained and at_most > 1 else None
         self.head = MemberLinear(members, hidden, self.components * (3 if self.free else 1))
         # Log weights, means and raw scales that the network's output is added to.
         self.gaussians = nn.Parameter(torch.zeros(members, features, 3, self.components))
@@ -64,28 +70,133 @@ class NumbersHead(nn.Module):
         """Distribution given the hidden state ``(M, B, H)``, structure features ``(M, B, T)`` and what exists ``(M, B, F)``."""
         shared = self.trunk(torch.cat([hidden, structure], dim=-1))
         positions, exists = existing_positions(exists, self.at_most)
-        each = torch.nn.functional.silu(shared.unsqueeze(-2) + self.which(positions))
-        raw = self.head(each.flatten(1, 2)).unflatten(1, positions.shape[1:])
-        logits, loc, log_scale = look_up(self.gaussians.flatten(2), positions).chunk(3, dim=-1)
+        state = shared.unsqueeze(-2) + self.which(positions)
+        gaussians = look_up(self.gaussians.flatten(2), positions).view(*positions.shape, 3, self.components)
+        return Numbers(self, state, gaussians, positions, exists)
+
+    def mixture(self, state: Tensor, gaussians: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits, means and scales, each ``(M, B, P, K)``, from states ``(M, B, P, H)`` and Gaussians ``(M, B, P, 3, K)``."""
+        raw = self.head(torch.nn.functional.silu(state).flatten(1, 2)).view(*state.shape[:-1], -1)
+        logits, loc, log_scale = gaussians.unbind(-2)
         if self.free:
             moved = raw.chunk(3, dim=-1)
             logits, loc, log_scale = logits + moved[0], loc + moved[1], log_scale + moved[2]
         else:
             logits = logits + raw
-        scale = self.floor + torch.nn.functional.softplus(log_scale)
-        return SparseMixture(logits, loc, scale, positions, exists, self.features)
+        return logits, loc, self.floor + torch.nn.functional.softplus(log_scale)
+
+
+class Chain(nn.Module):
+    """What a number says about those after it in the block: silver is weighed in as much as platinum, a hot step is short.
+
+    A number enters by the levels that it is near to, under the learned gate of its component.
+
+    Args:
+        members: Number of members.
+        features: How many numbers there are, ``F``.
+        components: Gaussians of each, ``K``.
+        hidden: Size of the state.
+    """
+
+    def __init__(self, members: int, features: int, components: int, hidden: int) -> None:
+        super().__init__()
+        self.levels = MemberLinear(members, components, hidden)
+        self.gate = MemberTable(members, features, hidden)
+
+    def forward(self, x: Tensor, gaussians: Tensor, positions: Tensor, exists: Tensor) -> Tensor:
+        """Messages ``(M, B, P, H)`` of numbers ``(M, B, P)`` with their Gaussians ``(M, B, P, 3, K)``; 0 where there is none."""
+        _, loc, log_scale = gaussians.unbind(-2)
+        width = _KERNEL + torch.nn.functional.softplus(log_scale)
+        near = torch.softmax(-0.5 * ((x.unsqueeze(-1) - loc) / width) ** 2, dim=-1)
+        said: Tensor = self.levels(near.flatten(1, 2)).view(*x.shape, -1)
+        said = said * self.gate(positions) * exists.unsqueeze(-1)
+        return said
+
+
+class Numbers(TorchDistribution):  # type: ignore[misc]
+    r"""Numbers of one block, each a mixture of Gaussians given those that exist before it.
+
+    .. math:: p(x) = \prod_j p(x_j \mid x_{<j})
+
+    Args:
+        head: Their network.
+        state: Its state for each number that can exist, before it knows the others, shape ``(M, B, P, H)``.
+        gaussians: Its Gaussians, shape ``(M, B, P, 3, K)``.
+        positions: Which number each is, shape ``(M, B, P)``.
+        exists: Which of them exist, same shape, bool.
+    """
+
+    arg_constraints: ClassVar[dict[str, Any]] = {}
+    support = constraints.real_vector
+
+    def __init__(self, head: NumbersHead, state: Tensor, gaussians: Tensor, positions: Tensor, exists: Tensor) -> None:
+        self._head, self._state, self._gaussians = head, state, gaussians
+        self.positions, self.exists = positions, exists
+        super().__init__(positions.shape[:-1], Size((head.features,)), validate_args=False)
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> Numbers:
+        """Only to its own batch shape."""
+        if Size(batch_shape) != self.batch_shape:
+            raise NotImplementedError(f"numbers of a batch of shape {tuple(self.batch_shape)} stay so")
+        return self
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log density of the numbers ``(M, B, F)`` that exist; the others are not looked at."""
+        state, chain = self._state, self._head.chain
+        if chain is not None:
+            messages = chain(value.gather(-1, self.positions), self._gaussians, self.positions, self.exists)
+            state = state + messages.cumsum(dim=-2) - messages
+        parameters = self._head.mixture(state, self._gaussians)
+        return SparseMixture(*parameters, self.positions, self.exists, self._head.features).log_prob(value)
+
+    def sample(self, sample_shape: Any = torch.Size()) -> Tensor:  # noqa: B008
+        """Draw the numbers that exist, one after the other; a single draw of the batch."""
+        if Size(sample_shape):
+            raise NotImplementedError("one draw a call: repeat the rows of the batch instead")
+        nothing = torch.zeros(*self.batch_shape, *self.event_shape, device=self._state.device)
+        return self.complete(nothing, torch.zeros_like(nothing, dtype=torch.bool))[0]
+
+    @torch.no_grad()
+    def complete(self, value: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
+        """Draw the unknown numbers and keep the known ones ``(M, B, F)``.
+
+        Returns:
+            All numbers, and the log density of each known one given those before it, summed; shape ``(M, B)``. As an importance
+            weight it makes up for the unknown ones having been drawn without regard to those after them.
+        """
+        head, chain = self._head, self._head.chain
+        weight = torch.zeros(self.batch_shape, device=value.device)
+        message: Tensor | float = 0.0
+        out = torch.where(known, value, 0.0)
+        for j in range(self.positions.shape[-1]):
+            here = slice(j, j + 1)
+            positions, exists, gaussians = (
+                self.positions[..., here],
+                self.exists[..., here],
+                self._gaussians[:, :, here],
+            )
+            parameters = head.mixture(self._state[:, :, here] + message, gaussians)
+            mixture = SparseMixture(*parameters, positions, exists, head.features)
+            counts = known.gather(-1, positions) & exists
+            weight += torch.where(counts.squeeze(-1), mixture.log_prob(value), 0.0)
+            out = torch.where(known, out, out + mixture.sample())
+            if chain is not None:
+                message = message + chain(out.gather(-1, positions), gaussians, positions, exists)
+        return out, weight
 
 
 class BlockLikelihood(nn.Module):
     """Likelihood of one block: a structure site, and perhaps a numbers site.
 
     Attributes:
+        block: The block.
         structure_site: Name of the structure's site.
         numbers_site: Name of the numbers' site; None if the block has no numbers.
     """
 
     def __init__(self, block: Block) -> None:
         super().__init__()
+        self.block = block
         self.structure_site, *rest = sites.of_block(block)
         self.numbers_site: str | None = rest[0] if rest else None
 

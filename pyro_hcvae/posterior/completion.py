@@ -13,8 +13,9 @@ from torch import Tensor
 from pyro_hcvae.data import sites
 from pyro_hcvae.data.batch import RecipeBatch
 from pyro_hcvae.data.schema import Amounts, Fractions
-from pyro_hcvae.model.distributions import SparseMixture, SubsetBernoulli
+from pyro_hcvae.model.distributions import SubsetBernoulli
 from pyro_hcvae.model.hierarchical import HierarchicalCVAE
+from pyro_hcvae.model.likelihoods import Numbers
 from pyro_hcvae.posterior.importance import effective_sample_size
 from pyro_hcvae.posterior.predictive import drawing_scope
 
@@ -49,9 +50,9 @@ class Complete(poutine.messenger.Messenger):  # type: ignore[misc]
         elif isinstance(fn, SubsetBernoulli):
             self.log_weight += fn.log_prob_known(value, known)
             msg["value"] = fn.sample_completion(value, known)
-        elif isinstance(fn, SparseMixture):
-            self.log_weight += fn.log_prob_known(value, known)
-            msg["value"] = torch.where(known, value, fn.sample())
+        elif isinstance(fn, Numbers):
+            msg["value"], log_weight = fn.complete(value, known)
+            self.log_weight += log_weight
         else:
             self.log_weight += torch.where(known, fn.base_dist.log_prob(value), 0.0).sum(-1)
             msg["value"] = torch.where(known, value, fn.sample())
