@@ -23,6 +23,8 @@ _SINGLE = 2 / 3
 """Largest share of the Gaussians that stand on single values."""
 _DIGITS = 5
 """Values that agree in so many digits are one: they were standardised in float32."""
+_NARROWEST = 0.05
+"""Narrowest of the Gaussians that cover rare values, in standard deviations of all values."""
 _TINY = 1e-300
 _PRIOR_ROWS = 3.0
 """Pseudo-rows with the weights of the whole block in the weights of one component."""
@@ -103,5 +105,5 @@ def _cover(distinct: Floats, share: Floats, often: NDArray[np.int64], wide: int)
     points = np.concatenate([distinct[rest[:1]], distinct[rest]])
     edges = np.interp(np.linspace(0, 1, wide + 1), running, points)
     centres = np.interp((np.arange(wide) + 0.5) / max(wide, 1), running, points)
-    widths = np.maximum(np.diff(edges), spread / (wide + 1))
+    widths = np.maximum(np.diff(edges) / 2, _NARROWEST * spread)
     return np.concatenate([distinct[often], centres]), np.concatenate([np.zeros(len(often)), widths])

@@ -43,9 +43,9 @@ class TrainConfig(BaseModel):
     """Whether the factors go to 1 with beta, or are held to the end."""
     hide_probability: float = Field(default=0.25, ge=0, le=1)
     """Share of rows of which the guide sees only some blocks, and whose bound is that of those blocks alone."""
-    condition_jitter: float = Field(default=0.3, ge=0)
+    condition_jitter: float = Field(default=0.1, ge=0)
     """Noise on the conditions in training, in standard deviations: exact conditions are a laboratory's fingerprint."""
-    condition_dropout: float = Field(default=0.2, ge=0, le=1)
+    condition_dropout: float = Field(default=0.1, ge=0, le=1)
     """Share of rows of which the model is told only some of the conditions."""
     validation_fraction: float = Field(default=0.15, gt=0, le=0.5)
     """Share of the groups that each member sets aside for early stopping."""

@@ -100,23 +100,24 @@ class StageNetworks(nn.Module):
         site: Name of the latent's site.
     """
 
-    def __init__(self, stage: Stage, members: int, above: int, size: int, config: ModelConfig) -> None:
+    def __init__(
+        self, stage: Stage, earlier: Sequence[Block], members: int, above: int, size: int, config: ModelConfig
+    ) -> None:
         super().__init__()
         self.site = sites.latent(stage)
         self.latent = Latent(members, above, config.hidden[-1], size, config.hidden)
         self.decoder = MLP(members, above + size, config.hidden)
         hidden = config.hidden[-1]
         self._blocks = nn.ModuleList(likelihood(block, members, hidden, config) for block in stage.blocks)
-        widths = [_width(block) + 1 for block in stage.blocks]
-        self._joints = nn.ModuleList(
-            MLP(members, hidden + sum(widths[:i]), [hidden]) for i in range(1, len(widths)) if config.chained
-        )
+        self._joints = nn.ModuleList()
+        for i in range(len(stage.blocks)):
+            before = {"recipe": [*earlier, *stage.blocks[:i]], "stage": stage.blocks[:i], "no": ()}[config.chained]
+            inputs = hidden + sum(_width(block) + 1 for block in before)
+            self._joints.append(MLP(members, inputs, [hidden]) if before else nn.Identity())
 
-    def given(self, hidden: Tensor, before: Sequence[Tensor]) -> Tensor:
-        """The decoder's output ``(M, B, H)`` joined with what the blocks before show (`block_features`)."""
-        if not before or not self._joints:
-            return hidden
-        joined: Tensor = self._joints[len(before) - 1](torch.cat([hidden, *before], dim=-1))
+    def given(self, position: int, hidden: Tensor, before: Sequence[Tensor]) -> Tensor:
+        """The decoder's output ``(M, B, H)`` for a block, joined with what the blocks before it show (`block_features`)."""
+        joined: Tensor = self._joints[position](torch.cat([hidden, *before], dim=-1) if before else hidden)
         return joined
 
     @property
@@ -141,11 +142,12 @@ class HierarchicalCVAE(nn.Module):
         super().__init__()
         self.schema, self.config = schema, config or ModelConfig()
         self.members, self.conditions = len(seeds), conditions
-        above = 2 * conditions
+        above, earlier = 2 * conditions, list[Block]()
         self.encoder = Encoder(schema, self.members, conditions, self.config.hidden)
         self._stages = nn.ModuleList()
         for position, stage in enumerate(schema.stages):
-            part = StageNetworks(stage, self.members, above, self.config.latent_dim(position), self.config)
+            part = StageNetworks(stage, earlier, self.members, above, self.config.latent_dim(position), self.config)
+            earlier += stage.blocks
             above += part.latent.size
             self._stages.append(part)
         reset_members(self, seeds)
@@ -178,17 +180,20 @@ class HierarchicalCVAE(nn.Module):
         """
         members, rows = batch.shape
         values: dict[str, Tensor] = {}
+        before: list[Tensor] = []
         above: tuple[Tensor, ...] = (batch.condition_inputs,)
         with pyro.plate("members", members, dim=-2), pyro.plate("rows", rows, dim=-1):
             for part in self.stages:
                 values[part.site] = pyro.sample(part.site, part.latent.prior(*above))
                 above = (*above, values[part.site])
                 hidden = part.decoder(torch.cat(above, dim=-1))
-                before: list[Tensor] = []
-                for block in part.blocks:
-                    values |= _sample_block(block, part.given(hidden, before), batch)
-                    shown = block_features(block.block, values, batch.known, batch.conditions.dtype)
-                    before.append(torch.cat(shown, dim=-1))
+                if self.config.chained != "recipe":
+                    before.clear()
+                for position, block in enumerate(part.blocks):
+                    values |= _sample_block(block, part.given(position, hidden, before), batch)
+                    if self.config.chained != "no":
+                        shown = block_features(block.block, values, batch.known, batch.conditions.dtype)
+                        before.append(torch.cat(shown, dim=-1))
         return values
 
     def guide(self, batch: RecipeBatch) -> dict[str, Tensor]:

@@ -51,7 +51,9 @@ class NumbersHead(nn.Module):
         self.free = config.mixture == "free"
         self.trunk = MemberLinear(members, hidden + structure, hidden)
         self.which = MemberTable(members, features, hidden)
-        self.chain = Chain(members, features, self.components, hidden) if config.chained and at_most > 1 else None
+        self.chain = (
+            Chain(members, features, self.components, hidden) if config.chained != "no" and at_most > 1 else None
+        )
         self.head = MemberLinear(members, hidden, self.components * (3 if self.free else 1))
         # Log weights, means and raw scales that the network's output is added to.
         self.gaussians = nn.Parameter(torch.zeros(members, features, 3, self.components))
@@ -109,8 +111,8 @@ class Chain(nn.Module):
         width = _KERNEL + torch.nn.functional.softplus(log_scale)
         near = torch.softmax(-0.5 * ((x.unsqueeze(-1) - loc) / width) ** 2, dim=-1)
         said: Tensor = self.levels(near.flatten(1, 2)).view(*x.shape, -1)
-        said = said * self.gate(positions) * exists.unsqueeze(-1)
-        return said
+        gate: Tensor = self.gate(positions)
+        return said * gate * exists.unsqueeze(-1)
 
 
 class Numbers(TorchDistribution):  # type: ignore[misc]
