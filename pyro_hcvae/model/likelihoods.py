@@ -20,6 +20,8 @@ from pyro_hcvae.model.config import ModelConfig
 from pyro_hcvae.model.distributions import SparseMixture, SubsetBernoulli, existing_positions, largest_logit
 from pyro_hcvae.model.networks import MemberLinear, MemberTable, look_up, one_hot, soft_clamp
 
+Gaussians = tuple[Tensor, Tensor, Tensor]
+"""Log weights, means, and widths or scales of ``K`` Gaussians for each number, shapes that broadcast to ``(M, B, P, K)``."""
 _KERNEL = 0.1
 """Smallest width, in standard deviations, of the kernels by which a number is told to others: narrow levels blend smoothly."""
 
@@ -72,20 +74,22 @@ class NumbersHead(nn.Module):
         """Distribution given the hidden state ``(M, B, H)``, structure features ``(M, B, T)`` and what exists ``(M, B, F)``."""
         shared = self.trunk(torch.cat([hidden, structure], dim=-1))
         positions, exists = existing_positions(exists, self.at_most)
-        state = shared.unsqueeze(-2) + self.which(positions)
-        gaussians = look_up(self.gaussians.flatten(2), positions).view(*positions.shape, 3, self.components)
-        return Numbers(self, state, gaussians, positions, exists)
+        at = positions if self.at_most < self.features else None
+        # Widths are computed in the table, which is small, and not in the minibatch.
+        logits, loc, raw = self.gaussians.unbind(-2)
+        table = torch.cat([logits, loc, torch.nn.functional.softplus(raw)], dim=-1)
+        own_logits, own_loc, own_width = look_up(table, at).chunk(3, dim=-1)
+        own = (own_logits, own_loc, own_width)
+        return Numbers(self, shared.unsqueeze(-2) + self.which(at), own, positions, exists)
 
-    def mixture(self, state: Tensor, gaussians: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits, means and scales, each ``(M, B, P, K)``, from states ``(M, B, P, H)`` and Gaussians ``(M, B, P, 3, K)``."""
+    def mixture(self, state: Tensor, gaussians: Gaussians) -> Gaussians:
+        """Logits, means and scales ``(M, B, P, K)`` from states ``(M, B, P, H)`` and the numbers' own Gaussians."""
         raw = self.head(torch.nn.functional.silu(state).flatten(1, 2)).view(*state.shape[:-1], -1)
-        logits, loc, log_scale = gaussians.unbind(-2)
+        logits, loc, width = gaussians
         if self.free:
-            moved = raw.chunk(3, dim=-1)
-            logits, loc, log_scale = logits + moved[0], loc + moved[1], log_scale + moved[2]
-        else:
-            logits = logits + raw
-        return logits, loc, self.floor + torch.nn.functional.softplus(log_scale)
+            weights, shift, stretch = raw.chunk(3, dim=-1)
+            return logits + weights, loc + shift, self.floor + width * soft_clamp(stretch).exp()
+        return logits + raw, loc, self.floor + width
 
 
 class Chain(nn.Module):
@@ -105,11 +109,10 @@ class Chain(nn.Module):
         self.levels = MemberLinear(members, components, hidden)
         self.gate = MemberTable(members, features, hidden)
 
-    def forward(self, x: Tensor, gaussians: Tensor, positions: Tensor, exists: Tensor) -> Tensor:
-        """Messages ``(M, B, P, H)`` of numbers ``(M, B, P)`` with their Gaussians ``(M, B, P, 3, K)``; 0 where there is none."""
-        _, loc, log_scale = gaussians.unbind(-2)
-        width = _KERNEL + torch.nn.functional.softplus(log_scale)
-        near = torch.softmax(-0.5 * ((x.unsqueeze(-1) - loc) / width) ** 2, dim=-1)
+    def forward(self, x: Tensor, gaussians: Gaussians, positions: Tensor | None, exists: Tensor) -> Tensor:
+        """Messages ``(M, B, P, H)`` of numbers ``(M, B, P)`` with their own Gaussians; 0 where there is none."""
+        _, loc, width = gaussians
+        near = torch.softmax(-0.5 * ((x.unsqueeze(-1) - loc) / (_KERNEL + width)) ** 2, dim=-1)
         said: Tensor = self.levels(near.flatten(1, 2)).view(*x.shape, -1)
         gate: Tensor = self.gate(positions)
         return said * gate * exists.unsqueeze(-1)
@@ -123,7 +126,7 @@ class Numbers(TorchDistribution):  # type: ignore[misc]
     Args:
         head: Their network.
         state: Its state for each number that can exist, before it knows the others, shape ``(M, B, P, H)``.
-        gaussians: Its Gaussians, shape ``(M, B, P, 3, K)``.
+        gaussians: Their own Gaussians.
         positions: Which number each is, shape ``(M, B, P)``.
         exists: Which of them exist, same shape, bool.
     """
@@ -131,7 +134,9 @@ class Numbers(TorchDistribution):  # type: ignore[misc]
     arg_constraints: ClassVar[dict[str, Any]] = {}
     support = constraints.real_vector
 
-    def __init__(self, head: NumbersHead, state: Tensor, gaussians: Tensor, positions: Tensor, exists: Tensor) -> None:
+    def __init__(
+        self, head: NumbersHead, state: Tensor, gaussians: Gaussians, positions: Tensor, exists: Tensor
+    ) -> None:
         self._head, self._state, self._gaussians = head, state, gaussians
         self.positions, self.exists = positions, exists
         super().__init__(positions.shape[:-1], Size((head.features,)), validate_args=False)
@@ -172,11 +177,9 @@ class Numbers(TorchDistribution):  # type: ignore[misc]
         out = torch.where(known, value, 0.0)
         for j in range(self.positions.shape[-1]):
             here = slice(j, j + 1)
-            positions, exists, gaussians = (
-                self.positions[..., here],
-                self.exists[..., here],
-                self._gaussians[:, :, here],
-            )
+            positions, exists = self.positions[..., here], self.exists[..., here]
+            logits, loc, width = (part[:, :, here] for part in self._gaussians)
+            gaussians = (logits, loc, width)
             parameters = head.mixture(self._state[:, :, here] + message, gaussians)
             mixture = SparseMixture(*parameters, positions, exists, head.features)
             counts = known.gather(-1, positions) & exists
