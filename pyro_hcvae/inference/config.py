@@ -23,7 +23,7 @@ class TrainConfig(BaseModel):
     """Replicates trained at once: own initial values, own validation recipes, own minibatches."""
     seed: int = Field(default=0, ge=0, le=2**31)
     """Member ``m`` draws everything from ``seed + m``."""
-    steps: int = Field(default=4000, ge=1)
+    steps: int = Field(default=3000, ge=1)
     """Longest training, in minibatches."""
     batch_size: int = Field(default=64, ge=1)
     """Recipes in a minibatch, one random row of each."""
