@@ -32,7 +32,7 @@ def command(
     ] = None,
     members: Annotated[int | None, typer.Option("--members", min=1, help="Replicates trained at once [5].")] = None,
     steps: Annotated[
-        int | None, typer.Option("--steps", min=1, help="Longest training, in minibatches [4000].")
+        int | None, typer.Option("--steps", min=1, help="Longest training, in minibatches [3000].")
     ] = None,
     seed: Annotated[int | None, typer.Option("--seed", min=0, max=2**31, help="Seed of the run [0].")] = None,
     jobs: options.Jobs = None,
