@@ -31,6 +31,9 @@ def command(
     part: Annotated[
         Part, typer.Option("--part", help="Held-out recipes that are scored: choose on development, report on reserve.")
     ] = "all",
+    densities: Annotated[
+        bool, typer.Option("--densities", help="Only what the model says of held-out recipes; nothing is drawn.")
+    ] = False,
     generator: Annotated[
         list[str] | None,
         typer.Option(
@@ -85,6 +88,10 @@ def command(
     if out is not None:
         options.check_out(out, table, force=force)
     settings = run_config(config, {"members": members, "steps": steps, "jobs": jobs, "compile": compilation})
+    if by != "leaking-rows" and "validation_group" not in settings.train.model_fields_set:
+        # Early stopping for what is asked: new laboratories want a model that stops before it learns the old ones by heart.
+        train = settings.train.model_copy(update={"validation_group": by})
+        settings = settings.model_copy(update={"train": train})
     data = RecipeTable.read(
         table,
         RecipeSchema.load(schema),
@@ -102,7 +109,7 @@ def command(
             folds_count=folds,
             seeds=range(first_seed, first_seed + seeds),
             part=part,
-            draws_per_row=draws,
+            draws_per_row=0 if densities else draws,
         ):
             rows.append(scores)
             if not json:

@@ -54,7 +54,6 @@ def cross_validate(
     seeds: Sequence[int] = (0,),
     part: Part = "all",
     draws_per_row: int = 20,
-    real: bool = True,
 ) -> Iterator[dict[str, Score]]:
     """Fit every generator on all folds but one, and score its unfiltered draws for the conditions of that one.
 
@@ -67,25 +66,24 @@ def cross_validate(
         folds_count: Folds of each seed.
         seeds: Repetitions; each shuffles the folds anew and seeds the fits.
         part: Which of the held-out rows are scored.
-        draws_per_row: Draws for each held-out recipe.
-        real: Whether to score what real recipes reach, too.
+        draws_per_row: Draws for each held-out recipe; 0: only what a generator with a density says of the held-out recipes.
 
     Yields:
-        Scores of one generator on one fold, with ``generator``, ``seed`` and ``fold``.
+        Scores of one generator on one fold, with ``generator``, ``seed`` and ``fold``; and of `REAL`, what real recipes reach.
     """
     for seed, number, fold in split_folds(table, by, folds_count, seeds, part):
         here: dict[str, Score] = {"seed": seed, "fold": number}
-        if real:
+        if draws_per_row:
             yield {"generator": REAL, **here, **fold.score_real_recipes()}
         for name, make in generators.items():
             started = process_time()
             generator = make().fit(fold.train, seed=1000 * seed)
-            seconds = process_time() - started
-            draws = generator.sample(fold.conditions, draws_per_row, seed=fold.seed)
-            scores = fold.score(draws)
+            scores: dict[str, float] = {"fit [s of one core]": process_time() - started}
+            if draws_per_row:
+                scores |= fold.score(generator.sample(fold.conditions, draws_per_row, seed=fold.seed))
             if isinstance(generator, Designer):
                 scores |= generator.own_scores(fold)
-            yield {"generator": name, **here, "fit [s of one core]": seconds, **scores}
+            yield {"generator": name, **here, **scores}
 
 
 def summarise(scores: pd.DataFrame) -> pd.DataFrame:
