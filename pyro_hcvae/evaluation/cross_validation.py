@@ -101,4 +101,5 @@ def summarise(scores: pd.DataFrame) -> pd.DataFrame:
     values[broken] = values[broken].fillna(0.0)
     long = values.melt("generator", var_name="score").dropna(subset="value")
     long["value"] = long["value"].astype(float)
-    return long.groupby(["generator", "score"], sort=False)["value"].agg(mean="mean", sd="std")
+    summary = long.groupby(["generator", "score"], sort=False)["value"].agg(["mean", "std"])
+    return summary.rename(columns={"std": "sd"})

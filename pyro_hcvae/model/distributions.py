@@ -191,8 +191,8 @@ class SparseMixture(TorchDistribution):  # type: ignore[misc]
 
     Args:
         logits: Unnormalised log weights of the Gaussians at the positions that count, shape ``(..., P, K)``.
-        loc: Their means, same shape.
-        scale: Their standard deviations, same shape.
+        loc: Their means; broadcasts to that shape.
+        scale: Their standard deviations; broadcasts to that shape.
         positions: Which number each of them describes, shape ``(..., P)``; see `existing_positions`.
         exists: Which positions count, shape ``(..., P)``, bool.
         features: How many numbers there are, ``F``.

@@ -64,16 +64,21 @@ class NumbersHead(nn.Module):
         """Distribution given the hidden state ``(M, B, H)``, structure features ``(M, B, T)`` and what exists ``(M, B, F)``."""
         shared = self.trunk(torch.cat([hidden, structure], dim=-1))
         positions, exists = existing_positions(exists, self.at_most)
-        each = torch.nn.functional.silu(shared.unsqueeze(-2) + self.which(positions))
+        at = positions if self.at_most < self.features else None
+        each = torch.nn.functional.silu(shared.unsqueeze(-2) + self.which(at))
         raw = self.head(each.flatten(1, 2)).unflatten(1, positions.shape[1:])
-        logits, loc, log_scale = look_up(self.gaussians.flatten(2), positions).chunk(3, dim=-1)
         if self.free:
-            moved = raw.chunk(3, dim=-1)
-            logits, loc, log_scale = logits + moved[0], loc + moved[1], log_scale + moved[2]
+            logits, loc, raw_scale = (look_up(self.gaussians.flatten(2), at) + raw).chunk(3, dim=-1)
+            scale = self._scale(raw_scale)
         else:
+            # Scales of the table are few; those of a minibatch are many.
+            gaussians = torch.cat([self.gaussians[:, :, :2].flatten(2), self._scale(self.gaussians[:, :, 2])], dim=-1)
+            logits, loc, scale = look_up(gaussians, at).chunk(3, dim=-1)
             logits = logits + raw
-        scale = self.floor + torch.nn.functional.softplus(log_scale)
         return SparseMixture(logits, loc, scale, positions, exists, self.features)
+
+    def _scale(self, raw: Tensor) -> Tensor:
+        return self.floor + torch.nn.functional.softplus(raw)
 
 
 class BlockLikelihood(nn.Module):

@@ -56,13 +56,15 @@ class MemberTable(nn.Module):
         """Draw one member's vectors from its own generator, uniform with variance 1."""
         self.rows[member].uniform_(-math.sqrt(3.0), math.sqrt(3.0), generator=generator)
 
-    def forward(self, positions: Tensor) -> Tensor:
+    def forward(self, positions: Tensor | None) -> Tensor:
         """Look the vectors up."""
         return look_up(self.rows, positions)
 
 
-def look_up(table: Tensor, positions: Tensor) -> Tensor:
-    """Rows of each member's table: ``(M, F, W)`` at ``(M, B, P)`` -> ``(M, B, P, W)``."""
+def look_up(table: Tensor, positions: Tensor | None) -> Tensor:
+    """Rows of each member's table: ``(M, F, W)`` at ``(M, B, P)`` -> ``(M, B, P, W)``; at None, all of them: ``(M, 1, F, W)``."""
+    if positions is None:
+        return table.unsqueeze(1)
     members, rows, _ = table.shape
     first = torch.arange(0, members * rows, rows, device=table.device).view(-1, 1, 1)
     # As an embedding the gradient is added up row by row; that of a gather would be of the size of the minibatch's tables.
