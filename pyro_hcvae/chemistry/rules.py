@@ -54,4 +54,5 @@ def broken_rules(frame: pd.DataFrame, rules: Iterable[FeasibilityRule]) -> pd.Da
     Returns:
         One row a recipe, one bool column a rule, True where the rule is broken.
     """
-    return pd.DataFrame({rule.name: rule.broken(frame) for rule in rules}, index=frame.index, dtype=bool)
+    with np.errstate(invalid="ignore"):  # infinities of both signs have no sum
+        return pd.DataFrame({rule.name: rule.broken(frame) for rule in rules}, index=frame.index, dtype=bool)

@@ -39,7 +39,8 @@ def structural_problems(frame: pd.DataFrame, schema: RecipeSchema) -> pd.DataFra
             case _:
                 values = frame[list(block.columns)].to_numpy(np.float64)
         count = (values > 0).sum(axis=1)
-        total = values.sum(axis=1)
+        with np.errstate(invalid="ignore"):  # infinities of both signs have no sum
+            total = values.sum(axis=1)
         components |= count > 0
         broken[f"{block.name}: not finite"] = ~np.isfinite(values).all(axis=1)
         broken[f"{block.name}: negative"] = np.asarray((values < 0).any(axis=1))

@@ -48,9 +48,7 @@ def novelty(repair: Repair, seen: pd.DataFrame, draws: pd.DataFrame) -> dict[str
     ids, known_ids = ids[len(known) :], ids[: len(known)]
     novel = ~np.isin(ids, known_ids)
     out = {"novel": float(novel.mean()), "unique": len(np.unique(ids)) / len(ids)}
-    with np.errstate(invalid="ignore"):  # infinities of both signs have no sum
-        valid_draws = is_valid(draws, schema)
-    for name, valid in (("", valid_draws), (", repaired", is_valid(drawn, schema))):
+    for name, valid in (("", is_valid(draws, schema)), (", repaired", is_valid(drawn, schema))):
         out[f"novel, valid and unique{name}"] = len(np.unique(ids[novel & valid])) / len(ids)
     out["novel beyond rounding"] = float(_beyond_rounding(schema, known, drawn).mean())
     for name, columns in component_sets(schema):

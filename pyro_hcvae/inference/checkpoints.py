@@ -37,7 +37,7 @@ from pyro_hcvae.inference.engine import TrainState
 
 _ROW = "file row"
 _BEGUN = ".begun"
-_FORMAT = "pyro-hcvae 2"
+_FORMAT = "pyro-hcvae 3"
 """Changes with the meaning of the tensors: those of another format have the same shapes, and would be read as nonsense."""
 
 

@@ -2,25 +2,47 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from pyro_hcvae.model.likelihoods import NumbersHead
 from pyro_hcvae.model.networks import MemberLinear
 from references.problem import Problem
 
 
-def shapes(problem: Problem) -> list[tuple[int, int, bool]]:
-    """Inputs and outputs of every affine map of the model, and whether it passes a gradient on to its input."""
+class Shape(NamedTuple):
+    """One affine map in the step of a member.
+
+    Attributes:
+        rows: Rows of its input: of a minibatch, or what exists of a block's numbers in one.
+        inputs: Columns of its input.
+        outputs: Columns of its output.
+        passes_on: Whether it passes a gradient on to its input.
+    """
+
+    rows: int
+    inputs: int
+    outputs: int
+    passes_on: bool
+
+
+def shapes(problem: Problem, batch_size: int) -> list[Shape]:
+    """Every affine map of the model, for a minibatch of some rows."""
     network = problem.network()
-    found: dict[MemberLinear, tuple[int, int, bool]] = {}
+    existing: dict[MemberLinear, int] = {}
+    found: dict[MemberLinear, Shape] = {}
 
-    def note(layer: MemberLinear, inputs: tuple[Any, ...]) -> None:
-        found[layer] = (*layer.weight.shape[1:], inputs[0].requires_grad)
+    def note_numbers(head: NumbersHead, inputs: tuple[Tensor, Tensor, Tensor]) -> None:
+        existing[head.head] = int(inputs[2].sum())  # what our model fills up to a fixed size need not be computed
 
-    hooks = [part.register_forward_pre_hook(note) for part in network.modules() if isinstance(part, MemberLinear)]
-    problem.objective(network, next(problem.draws(2)), torch.ones(len(network.latent_dims)))
+    def note(layer: MemberLinear, inputs: tuple[Tensor]) -> None:
+        found[layer] = Shape(existing.get(layer, batch_size), *layer.weight.shape[1:], inputs[0].requires_grad)
+
+    notes = {NumbersHead: note_numbers, MemberLinear: note}
+    hooks = [part.register_forward_pre_hook(notes[type(part)]) for part in network.modules() if type(part) in notes]
+    problem.objective(network, next(problem.draws(batch_size)), torch.ones(len(network.latent_dims)))
     for hook in hooks:
         hook.remove()
     return list(found.values())
@@ -37,8 +59,8 @@ class Products:
 
     def __init__(self, problem: Problem, members: int, batch_size: int) -> None:
         self.products: list[tuple[Tensor, Tensor, Tensor]] = []
-        for inputs, outputs, passes_on in shapes(problem):
-            x, y = torch.randn(members, batch_size, inputs), torch.randn(members, batch_size, outputs)
+        for rows, inputs, outputs, passes_on in shapes(problem, batch_size):
+            x, y = torch.randn(members, rows, inputs), torch.randn(members, rows, outputs)
             weight = torch.randn(members, inputs, outputs)
             self.products.append((x, weight, torch.empty_like(y)))
             self.products.append((x.mT, y, torch.empty_like(weight)))

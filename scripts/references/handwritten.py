@@ -7,21 +7,23 @@ terms, one gather a minibatch, nothing computed that the loss does not need.
 from __future__ import annotations
 
 import math
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pyro_hcvae import HierarchicalCVAE
-from references.problem import LATENT_DIMS, Draws, Problem, max_error, our_linears
+from references.problem import LATENT_DIMS, Draws, Problem, max_error, our_linears, our_tables
 from references.rows import Minibatch, Rows
 
-HIDDEN, COMPONENTS = 64, 8
+HIDDEN, COMPONENTS = 64, 24
 STEPS, WARMUP_STEPS, BETA_STEPS, PEAK, CLIP_NORM = 4000, 100, 1200, 2e-3, 5.0
 HIDE, JITTER, DROPOUT = 0.25, 0.3, 0.2
 STRUCTURE_BLOCK = torch.tensor([0, 1, 2, 4])
 NUMBERS_BLOCK = torch.tensor([0] * 23 + [1] * 45 + [3] * 2 + [4] * 3)
 HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
+Layer = TypeVar("Layer", bound=nn.Module)
 
 
 def mlp(inputs: int, outputs: int | None = None) -> nn.Sequential:
@@ -57,24 +59,27 @@ class Latent(nn.Module):
 
 
 class Numbers(nn.Module):
-    """Mixtures of Gaussians for the numbers of a block, given its structure."""
+    """Mixtures of Gaussians for the numbers of a block, given its structure: Gaussians of their own, weighed by one network."""
 
     def __init__(self, structure: int, features: int) -> None:
         super().__init__()
-        self.features = features
         self.trunk = nn.Linear(HIDDEN + structure, HIDDEN)
-        self.head = nn.Linear(HIDDEN, 3 * features * COMPONENTS)
+        self.which = nn.Embedding(features, HIDDEN)
+        self.head = nn.Linear(HIDDEN, COMPONENTS)
+        self.gaussians = nn.Embedding(features, 3 * COMPONENTS)
 
-    def forward(self, hidden: Tensor, structure: Tensor, where: tuple[Tensor, ...]) -> Tensor:
-        """Logits, locs and raw scales of the ``N`` numbers at rows and columns ``where``, shape ``(N, 3, 8)``."""
-        raw = self.head(F.silu(self.trunk(torch.cat([hidden, structure], dim=1))))
+    def forward(self, hidden: Tensor, structure: Tensor, where: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """Log weights ``(N, 24)``, and means and raw scales ``(N, 48)``, of the ``N`` numbers at rows and columns ``where``."""
         row, column = where
-        return raw.view(-1, self.features, 3, COMPONENTS)[row, column]
+        shared = self.trunk(torch.cat([hidden, structure], dim=1))
+        weights = self.head(F.silu(shared.index_select(0, row) + self.which(column)))
+        own = self.gaussians(column)
+        return weights + own[:, :COMPONENTS], own[:, COMPONENTS:]
 
 
-def mixture_log_prob(raw: Tensor, value: Tensor) -> Tensor:
-    """Log density of mixtures of Gaussians ``(N, 3, 8)`` at values ``(N,)``."""
-    logits, loc, raw_scale = raw.unbind(1)
+def mixture_log_prob(logits: Tensor, gaussians: Tensor, value: Tensor) -> Tensor:
+    """Log density of mixtures of Gaussians, log weights ``(N, 24)``, means and raw scales ``(N, 48)``, at values ``(N,)``."""
+    loc, raw_scale = gaussians.chunk(2, dim=1)
     scale = F.softplus(raw_scale) + 0.05
     joint = logits - scale.log() - 0.5 * ((value.unsqueeze(1) - loc) / scale).square()
     return joint.logsumexp(1) - logits.logsumexp(1) - HALF_LOG_2PI
@@ -148,7 +153,7 @@ class HandwrittenCVAE(nn.Module):
         # Of 73 numbers a recipe has about seven: densities of the others are never computed.
         exist = batch.exists * visible[:, NUMBERS_BLOCK]
         at = [part.nonzero(as_tuple=True) for part in exist.split((23, 45, 2, 3), dim=1)]
-        raw = [
+        mixtures = [
             self.metals.numbers(hidden[0], metals, at[0]),
             self.supports.numbers(hidden[1], supports, at[1]),
             self.calcination(hidden[2], calcined, at[2]),
@@ -156,12 +161,13 @@ class HandwrittenCVAE(nn.Module):
         ]
         values = [part[where] for part, where in zip((amounts, ratios, settings, reduction), at, strict=True)]
         log_likelihood = (torch.stack(structures, dim=1) * visible[:, STRUCTURE_BLOCK]).sum()
-        log_likelihood = log_likelihood + mixture_log_prob(torch.cat(raw), torch.cat(values)).sum()
+        logits, gaussians = (torch.cat(part) for part in zip(*mixtures, strict=True))
+        log_likelihood = log_likelihood + mixture_log_prob(logits, gaussians, torch.cat(values)).sum()
         rate = torch.stack(rates)
         return (weights * rate).sum() - log_likelihood / len(visible), rate.detach()
 
-    def linears(self) -> list[nn.Linear]:
-        """Affine maps in the order of our model."""
+    def layers(self, kind: type[Layer]) -> list[Layer]:
+        """Layers of a kind in the order of our model."""
         blocks = (
             (self.metals,),
             (self.supports,),
@@ -170,16 +176,18 @@ class HandwrittenCVAE(nn.Module):
         parts = [self.encoder]
         for latent, own in zip(self.latents, blocks, strict=True):
             parts += [latent, *own]
-        return [layer for part in parts for layer in part.modules() if isinstance(layer, nn.Linear)]
+        return [layer for part in parts for layer in part.modules() if isinstance(layer, kind)]
 
 
 def from_ours(network: HierarchicalCVAE, rows: Rows) -> HandwrittenCVAE:
     """The handwritten model with the weights of our first member."""
     model = HandwrittenCVAE(rows)
     with torch.no_grad():
-        for mine, theirs in zip(model.linears(), our_linears(network), strict=True):
+        for mine, theirs in zip(model.layers(nn.Linear), our_linears(network), strict=True):
             mine.weight.copy_(theirs.weight[0].T)
             mine.bias.copy_(theirs.bias[0, 0])
+        for table, ours in zip(model.layers(nn.Embedding), our_tables(network), strict=True):
+            table.weight.copy_(ours[0].flatten(1))
     return model
 
 
@@ -268,8 +276,10 @@ def check(problem: Problem, *, batch_size: int = 64, tolerance: float = 1e-5) ->
     loss, rates = model(batch, alone.noise, weights)
     loss.backward()
     pairs = [(loss, terms.loss), (rates, torch.stack([rate.mean() for rate in terms.rate.values()]))]
-    for mine, ours in zip(model.linears(), our_linears(network), strict=True):
+    for mine, ours in zip(model.layers(nn.Linear), our_linears(network), strict=True):
         pairs += [(mine.weight.grad.T, ours.weight.grad[0]), (mine.bias.grad, ours.bias.grad[0, 0])]
+    for table, ours in zip(model.layers(nn.Embedding), our_tables(network), strict=True):
+        pairs.append((table.weight.grad, ours.grad[0].flatten(1)))
     worst = max_error(pairs)
     if not worst <= tolerance:
         raise AssertionError(f"the handwritten loop computes something else: relative error {worst}")

@@ -22,7 +22,7 @@ from numpyro.optim import Adam
 
 from pyro_hcvae import HierarchicalCVAE
 from references.handwritten import BETA_STEPS, COMPONENTS, DROPOUT, HIDDEN, HIDE, JITTER
-from references.problem import LATENT_DIMS, Draws, Problem, max_error, our_linears
+from references.problem import LATENT_DIMS, Draws, Problem, max_error, our_linears, our_tables
 from references.rows import Rows
 
 SCANNED = 25
@@ -68,6 +68,12 @@ def linear(name: str, x: Array, outputs: int) -> Array:
     shape = (x.shape[-1], outputs)
     weight = numpyro.param(f"{name}.weight", lambda key: random.normal(key, shape) / np.sqrt(shape[0]))
     return x @ weight + numpyro.param(f"{name}.bias", jnp.zeros(outputs))
+
+
+def table(name: str, rows: int, width: int) -> Array:
+    """One registered vector for each of some things."""
+    value: Array = numpyro.param(name, lambda key: random.normal(key, (rows, width)))
+    return value
 
 
 def mlp(name: str, x: Array, outputs: int | None = None) -> Array:
@@ -129,14 +135,16 @@ def model(batch: Minibatch, weights: Array) -> None:
             numpyro.sample(f"{name}.code", fn.mask(seen), obs=value.argmax(1))
 
         def numbers(name: str, h: Array, structure: Array, value: Array, exists: Array, most: int) -> None:
-            inputs = jnp.concatenate([h, structure], axis=1)
-            raw = linear(f"{name}.numbers", jax.nn.silu(linear(f"{name}.trunk", inputs, HIDDEN)), 24 * value.shape[1])
-            raw = raw.reshape(rows, value.shape[1], 3 * COMPONENTS)
+            shared = linear(f"{name}.trunk", jnp.concatenate([h, structure], axis=1), HIDDEN)
+            which = table(f"{name}.which", value.shape[1], HIDDEN)
+            own = table(f"{name}.gaussians", value.shape[1], 3 * COMPONENTS)
+            at = jnp.arange(value.shape[1])[None]
             if most < value.shape[1]:  # densities of the others are never computed
                 at = lax.top_k(exists, most)[1]
                 exists, value = (jnp.take_along_axis(part, at, axis=1) for part in (exists, value))
-                raw = jnp.take_along_axis(raw, at[..., None], axis=1)
-            logits, loc, raw_scale = jnp.split(raw, 3, axis=-1)
+            weights = linear(f"{name}.numbers", jax.nn.silu(shared[:, None] + which[at]), COMPONENTS)
+            logits, loc, raw_scale = jnp.split(own[at], 3, axis=-1)
+            logits = logits + weights
             gaussians = dist.Normal(loc, jax.nn.softplus(raw_scale) + 0.05)
             fn = dist.MixtureSameFamily(dist.Categorical(logits=logits), gaussians)
             numpyro.sample(f"{name}.value", fn.mask(exists > 0).to_event(1), obs=value)
@@ -167,12 +175,20 @@ def names() -> list[str]:
     return out
 
 
+def table_names() -> list[str]:
+    """Tables in the order of our model."""
+    blocks = ("metals", "supports", "calcination", "reduction")
+    return [f"{block}.{part}" for block in blocks for part in ("which", "gaussians")]
+
+
 def parameters(network: HierarchicalCVAE) -> Parameters:
-    """Weights ``(M, in, out)`` and biases ``(M, out)`` of our model by the names used here."""
+    """Weights ``(M, in, out)``, biases ``(M, out)`` and tables ``(M, F, W)`` of our model by the names used here."""
     out: Parameters = {}
     for name, layer in zip(names(), our_linears(network), strict=True):
         out[f"{name}.weight"] = jnp.asarray(layer.weight.detach().numpy())
         out[f"{name}.bias"] = jnp.asarray(layer.bias.detach().squeeze(1).numpy())
+    for name, ours in zip(table_names(), our_tables(network), strict=True):
+        out[name] = jnp.asarray(ours.detach().flatten(2).numpy())
     return out
 
 
@@ -273,6 +289,8 @@ def check(problem: Problem, *, batch_size: int = 64, tolerance: float = 1e-5) ->
     for name, layer in zip(names(), our_linears(network), strict=True):
         for part, ours in (("weight", layer.weight.grad[0]), ("bias", layer.bias.grad[0, 0])):
             pairs.append((torch.from_numpy(np.array(gradients[f"{name}.{part}"])), ours))
+    for name, ours in zip(table_names(), our_tables(network), strict=True):
+        pairs.append((torch.from_numpy(np.array(gradients[name])), ours.grad[0].flatten(1)))
     worst = max_error(pairs)
     if not worst <= tolerance:
         raise AssertionError(f"NumPyro computes something else: relative error {worst}")

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import count
 from typing import NamedTuple
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pyro_hcvae import HierarchicalCVAE, ModelConfig, RecipeSchema, RecipeTable
 from pyro_hcvae.data import sites
-from pyro_hcvae.data.batch import RecipeBatch
+from pyro_hcvae.data.batch import Levels, RecipeBatch
 from pyro_hcvae.data.codec import RecipeCodec
+from pyro_hcvae.data.levels import fit_levels
 from pyro_hcvae.data.virtual_lab import VirtualLab
 from pyro_hcvae.inference.config import TrainConfig
 from pyro_hcvae.inference.objective import ElboTerms, ScaledELBO
 from pyro_hcvae.inference.step import bound_terms
 from pyro_hcvae.inference.streams import RecipeStream, TrainingData
+from pyro_hcvae.model.likelihoods import NumbersHead
 from pyro_hcvae.model.networks import MemberLinear
 
 LATENT_DIMS = ModelConfig().latent_dims
@@ -69,9 +73,17 @@ class Problem:
         """Meaning of the columns."""
         return self.codec.schema
 
+    @cached_property
+    def levels(self) -> dict[str, Levels]:
+        """Where the numbers of the table gather; every recipe counts once."""
+        recipes = self.data.recipes
+        weights = 1.0 / np.bincount(recipes)[recipes]
+        return fit_levels(self.codec, self.data.packed, weights, ModelConfig().mixture_components)
+
     def network(self, members: int = 1, *, stir: float = 0.0) -> HierarchicalCVAE:
-        """Our model. With ``stir``, noise on all parameters gives the heads that start at zero a say."""
+        """Our model at the start of training. With ``stir``, noise on all parameters gives the heads that start at zero a say."""
         network = HierarchicalCVAE(self.schema, len(self.codec.feature_names), seeds=range(members))
+        network.start_at(self.levels)
         generator = torch.Generator().manual_seed(0)
         with torch.no_grad():
             for p in network.parameters():
@@ -104,6 +116,12 @@ def our_linears(network: HierarchicalCVAE) -> list[MemberLinear]:
     """Affine maps of our model, less heads with one output: a softmax over a single state has nothing to learn."""
     linears = (part for part in network.modules() if isinstance(part, MemberLinear))
     return [layer for layer in linears if layer.weight.shape[-1] > 1]
+
+
+def our_tables(network: HierarchicalCVAE) -> list[nn.Parameter]:
+    """What our heads of numbers look up, shapes ``(M, F, ...)``: of each head the vectors, then the Gaussians."""
+    heads = (part for part in network.modules() if isinstance(part, NumbersHead))
+    return [table for head in heads for table in (head.which.rows, head.gaussians)]
 
 
 def max_error(pairs: Iterable[tuple[Tensor, Tensor]]) -> float:

@@ -121,11 +121,14 @@ def test_a_damaged_run_is_named(laboratory: Path, cli: Command, tmp_path: Path) 
         assert name in refused(cli, "propose", run, "--target", 50)
 
 
-def test_weights_of_another_version_are_not_read_as_nonsense(laboratory: Path, cli: Command, tmp_path: Path) -> None:
+@pytest.mark.parametrize("layout", [1, 2])
+def test_weights_of_another_version_are_not_read_as_nonsense(
+    layout: int, laboratory: Path, cli: Command, tmp_path: Path
+) -> None:
     run = tmp_path / "run"
     shutil.copytree(laboratory / "run", run)
     tensors = load_file(run / "weights.safetensors")
-    save_file(tensors, run / "weights.safetensors", {"format": "pyro-hcvae 1"})
+    save_file(tensors, run / "weights.safetensors", {"format": f"pyro-hcvae {layout}"})
     message = refused(cli, "propose", run, "--target", 50)
     assert "another version" in message
     assert "fit again" in message

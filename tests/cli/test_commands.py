@@ -12,7 +12,7 @@ from sklearn.exceptions import NotFittedError
 
 from pyro_hcvae import RecipeDesigner, RecipeSchema, RecipeTable, TrainConfig
 from pyro_hcvae.data.validity import is_valid
-from tests.cli.conftest import Command
+from tests.cli.conftest import Command, Result
 
 
 def test_fit_leaves_a_whole_run_folder(laboratory: Path) -> None:
@@ -173,18 +173,54 @@ def test_schema_show_and_init(cli: Command, laboratory: Path, tmp_path: Path) ->
     assert cli("schema", "init", laboratory / "table.csv", "--out", out).code == 2
 
 
-def test_evaluate_reports_every_fold(laboratory: Path, cli: Command, tmp_path: Path) -> None:
-    result = cli(
+def evaluate(laboratory: Path, cli: Command, *arguments: object) -> Result:
+    return cli(
         "evaluate", laboratory / "table.csv", "--schema", laboratory / "schema.toml", "--config",
-        laboratory / "config.toml", "--folds", 2, "--steps", 40, "--out", tmp_path / "scores.csv", "--json",
+        laboratory / "config.toml", "--folds", 2, "--steps", 40, "--draws", 2, *arguments,
     )  # fmt: skip
+
+
+@pytest.mark.usefixtures("small_forests")
+def test_evaluate_reports_every_fold_of_every_generator(laboratory: Path, cli: Command, tmp_path: Path) -> None:
+    generators = ("--generator", "hcvae", "--generator", "marginal")
+    result = evaluate(laboratory, cli, *generators, "--first-seed", 3, "--out", tmp_path / "scores.csv", "--json")
     assert result.code == 0, result.err
     data = json.loads(result.out)
+    assert list(data["summary"]) == ["hcvae", "marginal", "real recipes"]
+    summary = data["summary"]["hcvae"]
     stages = [f"log p {s} [nats]" for s in ("metal", "support", "treatment")]
-    total = sum(data["summary"][s]["mean"] for s in stages)
-    assert data["summary"]["log p recipe [nats]"]["mean"] == pytest.approx(total, abs=1e-4)
-    assert 0 <= data["summary"]["valid draws"]["mean"] <= 1
-    assert len(pd.read_csv(tmp_path / "scores.csv")) == 2
+    assert summary["log p recipe [nats]"]["mean"] == pytest.approx(sum(summary[s]["mean"] for s in stages), abs=1e-4)
+    for name, scores in data["summary"].items():
+        assert 0 <= scores["valid"]["mean"] <= 1
+        assert ("log p recipe [nats]" in scores) == (name == "hcvae")
+    assert data["summary"]["marginal"]["novel"]["mean"] == 0
+    # Every fold is one row, and the file holds what was printed.
+    names = ["real recipes", "hcvae", "marginal"]
+    rows = pd.read_csv(tmp_path / "scores.csv")
+    assert rows["generator"].tolist() == names * 2
+    assert rows["fold"].tolist() == [0] * 3 + [1] * 3
+    assert set(rows["seed"]) == {3}
+    assert [row["valid"] for row in data["scores"]] == pytest.approx(rows["valid"].tolist())
+
+
+@pytest.mark.usefixtures("small_forests")
+def test_evaluate_says_what_it_scored(laboratory: Path, cli: Command) -> None:
+    result = evaluate(laboratory, cli, "--generator", "nearest", "--part", "reserve", "--by", "leaking-rows")
+    assert result.code == 0, result.err
+    lines = result.out.splitlines()
+    assert (
+        "split by leaking-rows (LEAKING: rows of one recipe on both sides), part reserve, 2 folds x 1 seeds" in lines[0]
+    )
+    assert [line for line in lines[1:] if not line.startswith("  ")] == ["real recipes", "nearest"]
+    assert any(line.startswith("  novel, valid and unique ") for line in lines)
+    assert "seed 0, fold 1, nearest: valid " in result.err
+
+
+def test_evaluate_names_the_generators_that_there_are(laboratory: Path, cli: Command) -> None:
+    result = evaluate(laboratory, cli, "--generator", "markov")
+    assert result.code == 2
+    assert "unknown generator 'markov'" in result.err
+    assert "hcvae, marginal" in result.err
 
 
 def test_help_and_version(cli: Command) -> None:

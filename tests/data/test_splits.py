@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pyro_hcvae.data.splits import folds, groups_of, hold_out
+from pyro_hcvae.data.splits import folds, groups_of, hold_out, in_part
 from pyro_hcvae.errors import InputError
 from tests.laboratories import tiny_table
 
@@ -39,3 +39,15 @@ def test_too_few_groups_are_refused() -> None:
         hold_out(np.zeros(10, dtype=np.int64), 0.2, seed=0)
     with pytest.raises(InputError, match="into 5 parts"):
         list(folds(np.arange(3), 5, seed=0))
+
+
+def test_parts_share_no_row_cover_all_and_cut_no_composition() -> None:
+    table = tiny_table()
+    development, reserve = in_part(table, "development"), in_part(table, "reserve")
+    assert (development ^ reserve).all()
+    compositions = table.composition_ids()
+    assert not set(compositions[development]) & set(compositions[reserve])
+    share = len(set(compositions[development])) / len(set(compositions))
+    assert share == pytest.approx(0.4, abs=1 / len(set(compositions)))
+    assert in_part(table, "all").all()
+    assert (in_part(table, "development") == development).all()  # once and for all

@@ -86,11 +86,17 @@ def test_numpyro_computes_our_loss_and_gradients(
 
 
 def test_the_floor_knows_every_affine_map_and_needless_products(load: Any, problem: Any) -> None:
-    shapes = load("references.floor").shapes(problem)
-    parameters = sum(inputs * outputs + outputs for inputs, outputs, _ in shapes)
-    assert parameters == sum(p.numel() for p in problem.network().parameters())
+    shapes = load("references.floor").shapes(problem, 16)
+    tables = sum(table.numel() for table in load("references.problem").our_tables(problem.network()))
+    parameters = sum(shape.inputs * shape.outputs + shape.outputs for shape in shapes)
+    assert parameters + tables == sum(p.numel() for p in problem.network().parameters())
     # The encoder's first layer and the first prior's see data alone: nobody needs their gradient.
-    assert sum(not passes_on for *_, passes_on in shapes) == 2
+    assert sum(not shape.passes_on for shape in shapes) == 2
+    # The heads of numbers, with an output for each Gaussian, run for what exists in the minibatch, the others for its rows.
+    batch = problem.batch(next(problem.draws(16)))
+    existing = [int(known.sum()) for name, known in batch.known.items() if name in problem.levels]
+    assert [shape.rows for shape in shapes if shape.outputs == 24] == existing
+    assert {shape.rows for shape in shapes if shape.outputs != 24} == {16}
 
 
 def test_benchmark_prints_ratios_as_json_and_as_a_table(script: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
