@@ -40,6 +40,7 @@ from pyro_hcvae import (
 )
 from pyro_hcvae.data.batch import Layout, RecipeBatch
 from pyro_hcvae.data.codec import RecipeCodec
+from pyro_hcvae.data.levels import fit_levels
 from pyro_hcvae.data.splits import hold_out
 from pyro_hcvae.data.virtual_lab import VirtualLab
 from pyro_hcvae.inference import schedules
@@ -181,10 +182,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     train_rows, held_rows = hold_out(table.recipe_ids(), 0.15, seed=args.seed)
     kept, held = table.select(train_rows), table.select(held_rows)
     recipes = kept.recipe_ids()
-    codec = RecipeCodec.fit(schema, kept.frame, 1.0 / np.bincount(recipes)[recipes])
+    weights = 1.0 / np.bincount(recipes)[recipes]
+    codec = RecipeCodec.fit(schema, kept.frame, weights)
+    packed = codec.encode(kept.frame)
     model_config = ModelConfig(hidden=tuple(args.hidden))
     seeds = range(args.seed, args.seed + args.members)
     network = HierarchicalCVAE(schema, len(codec.feature_names), model_config, seeds=seeds)
+    network.start_at(fit_levels(codec, packed, weights, model_config.mixture_components))
     validation = codec.layout.unpack(codec.encode(held.frame)[None]).expand_members(args.members)
 
     pyro.set_rng_seed(args.seed)
@@ -193,7 +197,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         if args.optimizer == "clipped"
         else Adam({"lr": args.learning_rate})
     )
-    packed = codec.encode(kept.frame)
     batches = minibatches(packed, codec.layout, recipes, args.members, args.batch_size, seed=args.seed)
     history = train(
         network,

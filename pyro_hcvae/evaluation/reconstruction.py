@@ -16,7 +16,8 @@ from pyro_hcvae.data import sites
 from pyro_hcvae.data.schema import Amounts, Fractions
 from pyro_hcvae.data.table import RecipeTable
 from pyro_hcvae.designer import RecipeDesigner
-from pyro_hcvae.posterior.importance import log_marginal_by_stage
+from pyro_hcvae.inference.objective import ScaledELBO
+from pyro_hcvae.posterior.importance import log_marginal, log_marginal_by_stage
 from pyro_hcvae.posterior.predictive import drawing_scope
 
 ONE_MEMBER = "one member"
@@ -85,6 +86,50 @@ def rates(designer: RecipeDesigner, table: RecipeTable, *, seed: int = 0) -> dic
             out[f"rate {name} [nats]"] = float(each.sum(dim=-1).mean())
             out[f"active units {name}"] = float((each > ACTIVE).sum(dim=-1).double().mean())
     return out
+
+
+def rate_distortion(
+    designer: RecipeDesigner, table: RecipeTable, *, posterior_draws: int = 20, draws: int = 256, seed: int = 0
+) -> pd.DataFrame:
+    r"""Where each member stands between compressing and reproducing, on held-out recipes.
+
+    .. math:: R = E_q \sum_l KL(q(z_l) \,\|\, p(z_l)), \qquad D = -E_q \log p(x \mid z, c)
+
+    R + D is the negative bound, whatever beta the member was trained with.
+
+    Args:
+        designer: Members, e.g. trained with different ``final_beta``.
+        table: Held-out rows, one a recipe.
+        posterior_draws: Draws behind R and D.
+        draws: Importance draws of the log likelihood.
+        seed: Fixes the draws.
+
+    Returns:
+        One row a member, in nats per recipe: ``beta``, the rate of each layer, ``rate``, ``distortion``, ``log p recipe``.
+
+    References:
+        Alemi et al. (2018), Fixing a Broken ELBO, arXiv:1711.00464
+    """
+    batch, network = _batch(designer, table), designer.network
+    names = sites.latents(network.schema)
+    rate = {name: torch.zeros(network.members) for name in names}
+    distortion = torch.zeros(network.members)
+    with drawing_scope(seed):
+        for _ in range(posterior_draws):
+            terms = ScaledELBO().terms(network.model, network.guide, batch)
+            for name in names:
+                rate[name] += terms.rate[name].mean(dim=1) / posterior_draws
+            distortion -= sum(x.mean(dim=1) for x in terms.log_likelihood.values()) / posterior_draws
+    nats = log_marginal(network, batch, draws=draws, seed=seed).mean(dim=1)
+    return pd.DataFrame(
+        {
+            "beta": designer.config.train.each("final_beta"),
+            **{f"rate {name}": x.numpy() for name, x in rate.items()},
+            "rate": torch.stack(list(rate.values())).sum(dim=0).numpy(),
+            "distortion": distortion.numpy(),
+            "log p recipe": nats.numpy(),
+        }
+    )
 
 
 def reconstruction_r2(
