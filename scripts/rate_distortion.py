@@ -37,6 +37,7 @@ def parser() -> argparse.ArgumentParser:
     out.add_argument("--folds", type=int, default=5, help="folds by recipe (default: 5)")
     out.add_argument("--part", choices=("all", "development", "reserve"), default="all", help="recipes that are scored")
     out.add_argument("--steps", type=int, default=TrainConfig().steps, help="longest training, in minibatches")
+    out.add_argument("--compile", choices=("auto", "always", "never"), default="auto", help="of the training step")
     out.add_argument("--seed", type=int, default=0, help="of the folds and of all members (default: 0)")
     out.add_argument("--out", type=Path, help="CSV file for the rows of every fold")
     out.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
@@ -55,8 +56,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         else:
             table = RecipeTable.read(args.table, schema)
         train = TrainConfig(
-            members=len(args.betas), final_beta=tuple(args.betas), steps=args.steps, seed=1000 * args.seed
-        )
+            members=len(args.betas), final_beta=tuple(args.betas), steps=args.steps, seed=1000 * args.seed, compile=args.compile
+        )  # fmt: skip
         parts = []
         for _, number, fold in split_folds(table, "recipe", args.folds, [args.seed], args.part):
             designer = RecipeDesigner(table.schema, train=train).fit(fold.train)

@@ -41,6 +41,10 @@ def command(
             help="What is scored: hcvae (the default), a baseline, or all; may be repeated. An unknown name lists them.",
         ),
     ] = None,
+    repaired: Annotated[
+        bool,
+        typer.Option("--repaired", help="Score the draws of baselines a second time, with what breaks them mended."),
+    ] = False,
     draws: Annotated[int, typer.Option("--draws", min=2, help="Draws for each held-out recipe.")] = 20,
     config: Annotated[
         Path | None, typer.Option("--config", help="TOML file with tables 'model' and 'train'.", show_default=False)
@@ -110,6 +114,7 @@ def command(
             seeds=range(first_seed, first_seed + seeds),
             part=part,
             draws_per_row=0 if densities else draws,
+            repaired=repaired,
         ):
             rows.append(scores)
             if not json:

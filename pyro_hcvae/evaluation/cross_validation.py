@@ -54,6 +54,7 @@ def cross_validate(
     seeds: Sequence[int] = (0,),
     part: Part = "all",
     draws_per_row: int = 20,
+    repaired: bool = False,
 ) -> Iterator[dict[str, Score]]:
     """Fit every generator on all folds but one, and score its unfiltered draws for the conditions of that one.
 
@@ -67,6 +68,7 @@ def cross_validate(
         seeds: Repetitions; each shuffles the folds anew and seeds the fits.
         part: Which of the held-out rows are scored.
         draws_per_row: Draws for each held-out recipe; 0: only what a generator with a density says of the held-out recipes.
+        repaired: Whether to score the draws of generators without a schema a second time, as `Repair` leaves them.
 
     Yields:
         Scores of one generator on one fold, with ``generator``, ``seed`` and ``fold``; and of `REAL`, what real recipes reach.
@@ -79,11 +81,14 @@ def cross_validate(
             started = process_time()
             generator = make().fit(fold.train, seed=1000 * seed)
             scores: dict[str, float] = {"fit [s of one core]": process_time() - started}
-            if draws_per_row:
-                scores |= fold.score(generator.sample(fold.conditions, draws_per_row, seed=fold.seed))
+            draws = generator.sample(fold.conditions, draws_per_row, seed=fold.seed) if draws_per_row else None
+            if draws is not None:
+                scores |= fold.score(draws)
             if isinstance(generator, Designer):
                 scores |= generator.own_scores(fold)
             yield {"generator": name, **here, **scores}
+            if repaired and draws is not None and not isinstance(generator, Designer):
+                yield {"generator": f"{name}, repaired", **here, **fold.score(fold.repair(draws))}
 
 
 def summarise(scores: pd.DataFrame) -> pd.DataFrame:

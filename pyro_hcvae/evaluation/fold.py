@@ -63,9 +63,9 @@ class Fold:
         return {
             **self._rules(draws),
             **realism(self._features, held, draws, seen, seed=self.seed),
-            **novelty(self._repair, self.train.frame, draws),
+            **novelty(self.repair, self.train.frame, draws),
             **memorisation(self._features, held, draws, seen),
-            **set_recovery(self._repair, held, draws),
+            **set_recovery(self.repair, held, draws),
             **self._adherence(draws),
             **calibration(self.train.schema, held, draws, seed=self.seed),
         }
@@ -88,7 +88,8 @@ class Fold:
         return RecipeFeatures.fit(self.train)
 
     @cached_property
-    def _repair(self) -> Repair:
+    def repair(self) -> Repair:
+        """Brings draws to values that the training rows hold."""
         return Repair.fit(self.train.schema, self.train.frame)
 
     @cached_property
