@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -30,17 +29,30 @@ class RecipeBatch:
     conditions_known: Tensor
     values: Mapping[str, Tensor]
     known: Mapping[str, Tensor]
+    _inputs: dict[int, Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def shape(self) -> tuple[int, int]:
         """Members and rows."""
         return int(self.conditions.shape[0]), int(self.conditions.shape[1])
 
-    @cached_property
-    def condition_inputs(self) -> Tensor:
-        """Conditions as network input: features, 0 where unknown, and which are known; shape ``(M, B, 2 C)``."""
-        known = self.conditions_known.to(self.conditions.dtype)
-        return torch.cat([self.conditions * known, known], dim=-1)
+    def condition_inputs(self, frequencies: int = 0) -> Tensor:
+        """Conditions as network input; the same tensor at every call.
+
+        Args:
+            frequencies: Of the `periodic` features beside the plain ones.
+
+        Returns:
+            Features, 0 where unknown, and which are known, shape ``(M, B, 2 C (1 + frequencies))``.
+        """
+        if frequencies not in self._inputs:
+            known = self.conditions_known.to(self.conditions.dtype)
+            shown = [self.conditions * known, known]
+            if frequencies:
+                waves = periodic(self.conditions, frequencies) * known.repeat(1, 1, 2 * frequencies)
+                shown.append(waves)
+            self._inputs[frequencies] = torch.cat(shown, dim=-1)
+        return self._inputs[frequencies]
 
     def blur(self, noise: Tensor, keep: Tensor) -> RecipeBatch:
         """Disturb the conditions, so that they tell less about which laboratory a row is from.
@@ -101,6 +113,21 @@ class Levels:
     log_weights: Tensor
     loc: Tensor
     scale: Tensor
+
+
+def periodic(x: Tensor, frequencies: int) -> Tensor:
+    r"""Sines and cosines of standardised numbers: ``(..., C) -> (..., 2 C K)``.
+
+    .. math:: \sin(2^k \pi x / 4), \; \cos(2^k \pi x / 4), \qquad k = 0 \dots K - 1
+
+    A network of the plain numbers is smooth in them; these let it tell values apart that lie close together.
+
+    References:
+        Gorishniy et al. (2022), On Embeddings for Numerical Features in Tabular Deep Learning, arXiv:2203.05556
+    """
+    scales = torch.pi / 4 * 2.0 ** torch.arange(frequencies, dtype=x.dtype, device=x.device)
+    angles = (x.unsqueeze(-2) * scales.unsqueeze(-1)).flatten(-2)
+    return torch.cat([angles.sin(), angles.cos()], dim=-1)
 
 
 class Layout:

@@ -68,7 +68,7 @@ def cross_validate(
         seeds: Repetitions; each shuffles the folds anew and seeds the fits.
         part: Which of the held-out rows are scored.
         draws_per_row: Draws for each held-out recipe; 0: only what a generator with a density says of the held-out recipes.
-        repaired: Whether to score the draws of generators without a schema a second time, as `Repair` leaves them.
+        repaired: Whether to score the draws of baselines a second time, as `Repair` leaves them.
 
     Yields:
         Scores of one generator on one fold, with ``generator``, ``seed`` and ``fold``; and of `REAL`, what real recipes reach.

@@ -16,6 +16,9 @@ class ModelConfig(BaseModel):
     """Latent size of each stage, top first; the last one serves all further stages."""
     hidden: tuple[Annotated[int, Field(ge=1)], ...] = Field(default=(64, 64), min_length=1)
     """Widths of the hidden layers of every network."""
+    condition_frequencies: int = Field(default=0, ge=0)
+    """Sines and cosines by which each condition is shown beside its plain value, an octave apart; 0: the plain value alone. They
+    raise the likelihood and lower the adherence to the performance asked for (docs/decisions/0010)."""
     presence: Literal["subset", "independent"] = "subset"
     """``subset``: presences conditioned on their number, valid by construction. ``independent``: plain Bernoullis."""
     mixture: Literal["levels", "free"] = "levels"

@@ -80,16 +80,16 @@ class Encoder(nn.Module):
     def __init__(self, schema: RecipeSchema, members: int, conditions: int, hidden: tuple[int, ...]) -> None:
         super().__init__()
         self.blocks = schema.blocks
-        width = 2 * conditions + sum(_width(block) + 1 for block in self.blocks)
+        width = conditions + sum(_width(block) + 1 for block in self.blocks)
         self.network = MLP(members, width, hidden)
 
-    def forward(self, batch: RecipeBatch) -> tuple[Tensor, Tensor]:
-        """Context ``(M, B, H)`` and whether anything is known ``(M, B, 1)``."""
+    def forward(self, batch: RecipeBatch, conditions: Tensor) -> tuple[Tensor, Tensor]:
+        """Context ``(M, B, H)`` and whether anything is known ``(M, B, 1)``, from recipes and what is shown of conditions."""
         dtype = batch.conditions.dtype
         shown = [block_features(block, batch.values, batch.known, dtype) for block in self.blocks]
         features, flags = zip(*shown, strict=True)
         known_blocks = torch.cat(flags, dim=-1)
-        context = self.network(torch.cat([batch.condition_inputs, *features, known_blocks], dim=-1))
+        context = self.network(torch.cat([conditions, *features, known_blocks], dim=-1))
         return context, known_blocks.amax(dim=-1, keepdim=True)
 
 
@@ -142,8 +142,8 @@ class HierarchicalCVAE(nn.Module):
         super().__init__()
         self.schema, self.config = schema, config or ModelConfig()
         self.members, self.conditions = len(seeds), conditions
-        above, earlier = 2 * conditions, list[Block]()
-        self.encoder = Encoder(schema, self.members, conditions, self.config.hidden)
+        above, earlier = 2 * conditions * (1 + self.config.condition_frequencies), list[Block]()
+        self.encoder = Encoder(schema, self.members, above, self.config.hidden)
         self._stages = nn.ModuleList()
         for position, stage in enumerate(schema.stages):
             part = StageNetworks(stage, earlier, self.members, above, self.config.latent_dim(position), self.config)
@@ -181,7 +181,7 @@ class HierarchicalCVAE(nn.Module):
         members, rows = batch.shape
         values: dict[str, Tensor] = {}
         before: list[Tensor] = []
-        above: tuple[Tensor, ...] = (batch.condition_inputs,)
+        above: tuple[Tensor, ...] = (batch.condition_inputs(self.config.condition_frequencies),)
         with pyro.plate("members", members, dim=-2), pyro.plate("rows", rows, dim=-1):
             for part in self.stages:
                 values[part.site] = pyro.sample(part.site, part.latent.prior(*above))
@@ -207,8 +207,9 @@ class HierarchicalCVAE(nn.Module):
         """
         members, rows = batch.shape
         values: dict[str, Tensor] = {}
-        above: tuple[Tensor, ...] = (batch.condition_inputs,)
-        context, anything_known = self.encoder(batch)
+        conditions = batch.condition_inputs(self.config.condition_frequencies)
+        above: tuple[Tensor, ...] = (conditions,)
+        context, anything_known = self.encoder(batch, conditions)
         with pyro.plate("members", members, dim=-2), pyro.plate("rows", rows, dim=-1):
             for part in self.stages:
                 posterior = part.latent.posterior(above, context, anything_known)

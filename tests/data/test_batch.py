@@ -69,7 +69,7 @@ def test_what_does_not_exist_is_not_known(case):
 
 def test_unknown_cells_of_a_packed_row():
     batch = RecipeBatch(torch.zeros(1, 2, 3), torch.ones(1, 2, 3, dtype=torch.bool), {}, {})
-    assert batch.condition_inputs.tolist() == [[[0, 0, 0, 1, 1, 1]] * 2]
+    assert batch.condition_inputs().tolist() == [[[0, 0, 0, 1, 1, 1]] * 2]
 
 
 @QUICK
@@ -81,10 +81,10 @@ def test_unknown_conditions_are_marked_and_finite(case):
     batch = codec.layout.unpack(packed)
     assert not batch.conditions_known[0, 0, 0]
     assert batch.conditions_known[0, 1:].all()
-    assert batch.condition_inputs.isfinite().all()
+    assert batch.condition_inputs().isfinite().all()
     features = len(codec.feature_names)
-    assert batch.condition_inputs.shape[-1] == 2 * features
-    assert batch.condition_inputs[0, 0, [0, features]].tolist() == [0.0, 0.0]
+    assert batch.condition_inputs().shape[-1] == 2 * features
+    assert batch.condition_inputs()[0, 0, [0, features]].tolist() == [0.0, 0.0]
 
 
 @QUICK
@@ -157,7 +157,7 @@ def test_blur_disturbs_conditions_and_forgets_some():
     keep[0, 0, 1] = False
     blurred = batch.blur(torch.full_like(batch.conditions, 0.5), keep)
     assert torch.equal(blurred.conditions, batch.conditions + 0.5)
-    assert blurred.condition_inputs[0, 0].tolist() == [0.5, 0.0, 1.0, 0.0]
+    assert blurred.condition_inputs()[0, 0].tolist() == [0.5, 0.0, 1.0, 0.0]
     assert blurred.values is batch.values
     # What was unknown before stays unknown.
     assert not blurred.blur(torch.zeros_like(batch.conditions), torch.ones_like(keep)).conditions_known[0, 0, 1]
