@@ -78,7 +78,7 @@ def tiny_frame(recipes: int = 40, rows_per_recipe: int = 3, *, seed: int = 0) ->
     """Raw rows in which the metal decides the support and the method."""
     rng = np.random.default_rng(seed)
     records = []
-    for _ in range(recipes):
+    for i in range(recipes):
         main = rng.integers(3)
         recipe: dict[str, object] = dict.fromkeys("ABCXYZ", 0.0)
         recipe["ABC"[main]] = float(np.round(rng.uniform(1, 10), 1))
@@ -87,7 +87,9 @@ def tiny_frame(recipes: int = 40, rows_per_recipe: int = 3, *, seed: int = 0) ->
         share = float(np.round(rng.uniform(0.2, 0.8), 2)) if rng.random() < 0.4 else 1.0
         if rng.random() > 0.1:
             recipe["XYZ"[main]] = share
-            recipe["XYZ"[(main + 1) % 3]] += 1.0 - share  # type: ignore[operator]
+            third = float(np.round((1.0 - share) / 2, 2)) if i % 5 == 1 else 0.0
+            recipe["XYZ"[(main + 1) % 3]] += 1.0 - share - third  # type: ignore[operator]
+            recipe["XYZ"[(main + 2) % 3]] += third  # type: ignore[operator]
         recipe["Method"] = ["wet", "dry"][int(main == 2)]
         state = rng.integers(3)
         recipe["Red T"] = 0.0 if state == 0 else float(rng.integers(30, 80) * 10)

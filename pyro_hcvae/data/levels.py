@@ -33,8 +33,8 @@ _PRIOR_ROWS = 3.0
 def fit_levels(codec: RecipeCodec, packed: Tensor, weights: Floats, count: int) -> dict[str, Levels]:
     """Find the levels of every site of numbers.
 
-    Values that many rows share are levels of their own; the others are covered by Gaussians at their quantiles, as wide as
-    the gaps between them. Components of a block have their levels in common, in wt% or as ratios: they differ in how often
+    Values that many rows share are levels of their own; the others are covered by Gaussians at their quantiles, half as wide
+    as the gaps between them. Components of a block have their levels in common, in wt% or as ratios: they differ in how often
     each is used.
 
     Args:

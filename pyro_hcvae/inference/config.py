@@ -58,7 +58,7 @@ class TrainConfig(BaseModel):
     interval: int = Field(default=50, ge=1)
     """Steps between validations; a checkpoint is written at each."""
     patience: int = Field(default=20, ge=1)
-    """Intervals without improvement, counted once beta is 1, after which a member stops."""
+    """Intervals without improvement, counted once beta has risen to its end, after which a member stops."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:

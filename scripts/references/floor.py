@@ -35,7 +35,10 @@ def shapes(problem: Problem, batch_size: int) -> list[Shape]:
     found: dict[MemberLinear, Shape] = {}
 
     def note_numbers(head: NumbersHead, inputs: tuple[Tensor, Tensor, Tensor]) -> None:
-        existing[head.head] = int(inputs[2].sum())  # what our model fills up to a fixed size need not be computed
+        count = inputs[2].sum(dim=-1)
+        existing[head.head] = int(count.sum())  # what our model fills up to a fixed size need not be computed
+        if head.chain is not None:  # nor what the last number of a row says: nobody listens
+            existing[head.chain.levels] = int((count - 1).clamp(min=0).sum())
 
     def note(layer: MemberLinear, inputs: tuple[Tensor]) -> None:
         found[layer] = Shape(existing.get(layer, batch_size), *layer.weight.shape[1:], inputs[0].requires_grad)

@@ -11,16 +11,16 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from pyro_hcvae import HierarchicalCVAE
+from references.handwritten_numbers import HIDDEN, Numbers, existing
 from references.problem import LATENT_DIMS, Draws, Problem, max_error, our_linears, our_tables
 from references.rows import Minibatch, Rows
 
-HIDDEN, COMPONENTS = 64, 24
-STEPS, WARMUP_STEPS, BETA_STEPS, PEAK, CLIP_NORM = 4000, 100, 1200, 2e-3, 5.0
-HIDE, JITTER, DROPOUT = 0.25, 0.3, 0.2
+STEPS, WARMUP_STEPS, BETA_STEPS, PEAK, CLIP_NORM = 3000, 100, 900, 2e-3, 5.0
+HIDE, JITTER, DROPOUT = 0.25, 0.1, 0.1
 STRUCTURE_BLOCK = torch.tensor([0, 1, 2, 4])
+PREPARATION, CALCINATION = slice(136, 143), slice(143, 146)
 NUMBERS_BLOCK = torch.tensor([0] * 23 + [1] * 45 + [3] * 2 + [4] * 3)
 HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 Layer = TypeVar("Layer", bound=nn.Module)
@@ -30,6 +30,11 @@ def mlp(inputs: int, outputs: int | None = None) -> nn.Sequential:
     """Two hidden layers with SiLU, and a head if there are outputs."""
     layers = [nn.Linear(inputs, HIDDEN), nn.SiLU(), nn.Linear(HIDDEN, HIDDEN), nn.SiLU()]
     return nn.Sequential(*layers, *([] if outputs is None else [nn.Linear(HIDDEN, outputs)]))
+
+
+def joint(inputs: int) -> nn.Sequential:
+    """The hidden state joined with what a block sees of the blocks before it."""
+    return nn.Sequential(nn.Linear(HIDDEN + inputs, HIDDEN), nn.SiLU())
 
 
 def gaussian(raw: Tensor) -> tuple[Tensor, Tensor]:
@@ -58,44 +63,23 @@ class Latent(nn.Module):
         return above, self.decoder(above), kl / len(above)
 
 
-class Numbers(nn.Module):
-    """Mixtures of Gaussians for the numbers of a block, given its structure: Gaussians of their own, weighed by one network."""
-
-    def __init__(self, structure: int, features: int) -> None:
-        super().__init__()
-        self.trunk = nn.Linear(HIDDEN + structure, HIDDEN)
-        self.which = nn.Embedding(features, HIDDEN)
-        self.head = nn.Linear(HIDDEN, COMPONENTS)
-        self.gaussians = nn.Embedding(features, 3 * COMPONENTS)
-
-    def forward(self, hidden: Tensor, structure: Tensor, where: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        """Log weights ``(N, 24)``, and means and raw scales ``(N, 48)``, of the ``N`` numbers at rows and columns ``where``."""
-        row, column = where
-        shared = self.trunk(torch.cat([hidden, structure], dim=1))
-        weights = self.head(F.silu(shared.index_select(0, row) + self.which(column)))
-        own = self.gaussians(column)
-        return weights + own[:, :COMPONENTS], own[:, COMPONENTS:]
-
-
-def mixture_log_prob(logits: Tensor, gaussians: Tensor, value: Tensor) -> Tensor:
-    """Log density of mixtures of Gaussians, log weights ``(N, 24)``, means and raw scales ``(N, 48)``, at values ``(N,)``."""
-    loc, raw_scale = gaussians.chunk(2, dim=1)
-    scale = F.softplus(raw_scale) + 0.05
-    joint = logits - scale.log() - 0.5 * ((value.unsqueeze(1) - loc) / scale).square()
-    return joint.logsumexp(1) - logits.logsumexp(1) - HALF_LOG_2PI
+def mixture_log_prob(logits: Tensor, loc: Tensor, scale: Tensor, value: Tensor) -> Tensor:
+    """Log density of mixtures of Gaussians, log weights, means and scales ``(N, 24)``, at values ``(N,)``."""
+    each = logits - scale.log() - 0.5 * ((value.unsqueeze(1) - loc) / scale).square()
+    return each.logsumexp(1) - logits.logsumexp(1) - HALF_LOG_2PI
 
 
 class Components(nn.Module):
-    """A subset of components, at most ``largest``, and their amounts."""
+    """A subset of components, at most ``largest``, and the numbers of all but some reference ones."""
 
     before: Tensor
 
-    def __init__(self, features: int, largest: int) -> None:
+    def __init__(self, features: int, largest: int, references: int = 0) -> None:
         super().__init__()
         self.largest = largest
         self.presence_head = nn.Linear(HIDDEN, features)
         self.size_head = nn.Linear(HIDDEN, largest + 1)
-        self.numbers = Numbers(features, features)
+        self.numbers = Numbers(features, features, largest - references)
         self.register_buffer("before", torch.ones(features, features).triu(1))
 
     def structure(self, hidden: Tensor, presence: Tensor, size: Tensor) -> Tensor:
@@ -122,47 +106,57 @@ class HandwrittenCVAE(nn.Module):
         c = 2 * rows.features
         self.encoder = mlp(c + len(rows.owner) + 5)
         self.latents = nn.ModuleList(Latent(c + sum(LATENT_DIMS[:i]), size) for i, size in enumerate(LATENT_DIMS))
-        self.metals, self.supports = Components(23, 4), Components(45, 3)
+        self.metals, self.supports = Components(23, 4), Components(45, 3, references=1)
         self.preparation_head = nn.Linear(HIDDEN, 7)
-        self.calcination = Numbers(1, 2)
+        self.calcination = Numbers(1, 2, 2)
         self.reduction_head = nn.Linear(HIDDEN, 3)
-        self.reduction = Numbers(3, 3)
+        self.reduction = Numbers(3, 3, 3)
+        self.calcination_joint, self.reduction_joint = joint(7 + 1), joint(7 + 1 + 1 + 2 + 1)
 
     def forward(self, batch: Minibatch, noise: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
         """Loss and the mean KL of each latent ``(L,)``; ``weights`` is beta * gamma of each."""
         visible = batch.visible
-        context = self.encoder(
-            torch.cat([batch.conditions, batch.recipe * visible[:, self.rows.owner], visible], dim=1)
-        )
+        shown = batch.recipe * visible[:, self.rows.owner]
+        context = self.encoder(torch.cat([batch.conditions, shown, visible], dim=1))
         anything = visible.amax(1, keepdim=True)
         above, hidden, rates = batch.conditions, [], []
         for latent, eps in zip(self.latents, noise.split(LATENT_DIMS, dim=1), strict=True):
             above, state, kl = latent(above, context, anything, eps)
             hidden.append(state)
             rates.append(kl)
+        *components, treatment = hidden
+        # The blocks of a stage see those before them, as the encoder does.
+        prepared = torch.cat([treatment, shown[:, PREPARATION], visible[:, 2:3]], dim=1)
+        for_calcination = self.calcination_joint(prepared)
+        for_reduction = self.reduction_joint(torch.cat([prepared, shown[:, CALCINATION], visible[:, 3:4]], dim=1))
         metals, amounts, supports, ratios, preparation, calcined, settings, reduced, reduction = batch.recipe.split(
             (23, 23, 45, 45, 7, 1, 2, 3, 3), dim=1
         )
         metal_size, support_size = batch.sizes.split((5, 4), dim=1)
         structures = [
-            self.metals.structure(hidden[0], metals, metal_size),
-            self.supports.structure(hidden[1], supports, support_size),
-            (preparation * self.preparation_head(hidden[2]).log_softmax(1)).sum(1),
-            (reduced * self.reduction_head(hidden[2]).log_softmax(1)).sum(1),
+            self.metals.structure(components[0], metals, metal_size),
+            self.supports.structure(components[1], supports, support_size),
+            (preparation * self.preparation_head(treatment).log_softmax(1)).sum(1),
+            (reduced * self.reduction_head(for_reduction).log_softmax(1)).sum(1),
         ]
         # Of 73 numbers a recipe has about seven: densities of the others are never computed.
-        exist = batch.exists * visible[:, NUMBERS_BLOCK]
-        at = [part.nonzero(as_tuple=True) for part in exist.split((23, 45, 2, 3), dim=1)]
-        mixtures = [
-            self.metals.numbers(hidden[0], metals, at[0]),
-            self.supports.numbers(hidden[1], supports, at[1]),
-            self.calcination(hidden[2], calcined, at[2]),
-            self.reduction(hidden[2], reduced, at[3]),
+        exist = (batch.exists * visible[:, NUMBERS_BLOCK]).split((23, 45, 2, 3), dim=1)
+        heads = (self.metals.numbers, self.supports.numbers, self.calcination, self.reduction)
+        numbers = [
+            existing(values, known, head.most)
+            for values, known, head in zip((amounts, ratios, settings, reduction), exist, heads, strict=True)
         ]
-        values = [part[where] for part, where in zip((amounts, ratios, settings, reduction), at, strict=True)]
+        states = (
+            (components[0], metals),
+            (components[1], supports),
+            (for_calcination, calcined),
+            (for_reduction, reduced),
+        )
+        mixtures = [head(*state, found) for head, state, found in zip(heads, states, numbers, strict=True)]
         log_likelihood = (torch.stack(structures, dim=1) * visible[:, STRUCTURE_BLOCK]).sum()
-        logits, gaussians = (torch.cat(part) for part in zip(*mixtures, strict=True))
-        log_likelihood = log_likelihood + mixture_log_prob(logits, gaussians, torch.cat(values)).sum()
+        gaussians = (torch.cat(part) for part in zip(*mixtures, strict=True))
+        values = torch.cat([found.values for found in numbers])
+        log_likelihood = log_likelihood + mixture_log_prob(*gaussians, values).sum()
         rate = torch.stack(rates)
         return (weights * rate).sum() - log_likelihood / len(visible), rate.detach()
 
@@ -171,7 +165,10 @@ class HandwrittenCVAE(nn.Module):
         blocks = (
             (self.metals,),
             (self.supports,),
-            (self.preparation_head, self.calcination, self.reduction_head, self.reduction),
+            (
+                *(self.preparation_head, self.calcination, self.reduction_head, self.reduction),
+                *(self.calcination_joint, self.reduction_joint),
+            ),
         )
         parts = [self.encoder]
         for latent, own in zip(self.latents, blocks, strict=True):

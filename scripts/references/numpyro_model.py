@@ -21,7 +21,8 @@ from numpyro.infer import SVI, TraceMeanField_ELBO
 from numpyro.optim import Adam
 
 from pyro_hcvae import HierarchicalCVAE
-from references.handwritten import BETA_STEPS, COMPONENTS, DROPOUT, HIDDEN, HIDE, JITTER
+from references.handwritten import BETA_STEPS, CALCINATION, DROPOUT, HIDE, JITTER, PREPARATION
+from references.handwritten_numbers import COMPONENTS, FLOOR, HIDDEN, KERNEL
 from references.problem import LATENT_DIMS, Draws, Problem, max_error, our_linears, our_tables
 from references.rows import Rows
 
@@ -136,17 +137,19 @@ def model(batch: Minibatch, weights: Array) -> None:
 
         def numbers(name: str, h: Array, structure: Array, value: Array, exists: Array, most: int) -> None:
             shared = linear(f"{name}.trunk", jnp.concatenate([h, structure], axis=1), HIDDEN)
-            which = table(f"{name}.which", value.shape[1], HIDDEN)
+            which, gate = (table(f"{name}.{part}", value.shape[1], HIDDEN) for part in ("which", "gate"))
             own = table(f"{name}.gaussians", value.shape[1], 3 * COMPONENTS)
             at = jnp.arange(value.shape[1])[None]
             if most < value.shape[1]:  # densities of the others are never computed
                 at = lax.top_k(exists, most)[1]
                 exists, value = (jnp.take_along_axis(part, at, axis=1) for part in (exists, value))
-            weights = linear(f"{name}.numbers", jax.nn.silu(shared[:, None] + which[at]), COMPONENTS)
-            logits, loc, raw_scale = jnp.split(own[at], 3, axis=-1)
-            logits = logits + weights
-            gaussians = dist.Normal(loc, jax.nn.softplus(raw_scale) + 0.05)
-            fn = dist.MixtureSameFamily(dist.Categorical(logits=logits), gaussians)
+            logits, loc, raw_width = jnp.split(own[at], 3, axis=-1)
+            width = jax.nn.softplus(raw_width)
+            near = jax.nn.softmax(-0.5 * jnp.square((value[..., None] - loc) / (KERNEL + width)))
+            said = linear(f"{name}.say", near, HIDDEN) * gate[at] * exists[..., None]
+            state = shared[:, None] + which[at] + said.cumsum(1) - said
+            logits = logits + linear(f"{name}.numbers", jax.nn.silu(state), COMPONENTS)
+            fn = dist.MixtureSameFamily(dist.Categorical(logits=logits), dist.Normal(loc, width + FLOOR))
             numpyro.sample(f"{name}.value", fn.mask(exists > 0).to_event(1), obs=value)
 
         seen = visible.T > 0
@@ -155,18 +158,25 @@ def model(batch: Minibatch, weights: Array) -> None:
         subset("supports", hidden[1], supports, 3, seen[1])
         numbers("supports", hidden[1], supports, ratios, exist[1] * visible[:, 1:2], 2)
         code("preparation", hidden[2], preparation, seen[2])
-        numbers("calcination", hidden[2], calcined, settings, exist[2] * visible[:, 3:4], 2)
-        code("reduction", hidden[2], reduced, seen[4])
-        numbers("reduction", hidden[2], reduced, reduction, exist[3] * visible[:, 4:5], 3)
+        # The blocks of a stage see those before them, as the encoder does.
+        shown = jnp.concatenate([hidden[2], batch.recipe[:, PREPARATION] * visible[:, 2:3], visible[:, 2:3]], axis=1)
+        joint = jax.nn.silu(linear("calcination.joint", shown, HIDDEN))
+        numbers("calcination", joint, calcined, settings, exist[2] * visible[:, 3:4], 2)
+        shown = jnp.concatenate([shown, batch.recipe[:, CALCINATION] * visible[:, 3:4], visible[:, 3:4]], axis=1)
+        joint = jax.nn.silu(linear("reduction.joint", shown, HIDDEN))
+        code("reduction", joint, reduced, seen[4])
+        numbers("reduction", joint, reduced, reduction, exist[3] * visible[:, 4:5], 3)
 
 
 def names() -> list[str]:
     """Affine maps in the order of our model, less its head with one output."""
+    numbers = ("trunk", "say", "numbers")
     own = {
-        "metal": [f"metals.{part}" for part in ("presence", "size", "trunk", "numbers")],
-        "support": [f"supports.{part}" for part in ("presence", "size", "trunk", "numbers")],
-        "pretreatment": ["preparation.head", "calcination.trunk", "calcination.numbers"]
-        + [f"reduction.{part}" for part in ("head", "trunk", "numbers")],
+        "metal": [f"metals.{part}" for part in ("presence", "size", *numbers)],
+        "support": [f"supports.{part}" for part in ("presence", "size", *numbers)],
+        "pretreatment": ["preparation.head", *(f"calcination.{part}" for part in numbers)]
+        + [f"reduction.{part}" for part in ("head", *numbers)]
+        + ["calcination.joint", "reduction.joint"],
     }
     out = ["encoder.0", "encoder.1"]
     for latent in LATENTS:
@@ -178,7 +188,7 @@ def names() -> list[str]:
 def table_names() -> list[str]:
     """Tables in the order of our model."""
     blocks = ("metals", "supports", "calcination", "reduction")
-    return [f"{block}.{part}" for block in blocks for part in ("which", "gaussians")]
+    return [f"{block}.{part}" for block in blocks for part in ("which", "gate", "gaussians")]
 
 
 def parameters(network: HierarchicalCVAE) -> Parameters:

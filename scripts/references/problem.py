@@ -119,12 +119,17 @@ def our_linears(network: HierarchicalCVAE) -> list[MemberLinear]:
 
 
 def our_tables(network: HierarchicalCVAE) -> list[nn.Parameter]:
-    """What our heads of numbers look up, shapes ``(M, F, ...)``: of each head the vectors, then the Gaussians."""
+    """What our heads of numbers look up, shapes ``(M, F, ...)``: of each head the vectors, the gates, then the Gaussians."""
     heads = (part for part in network.modules() if isinstance(part, NumbersHead))
-    return [table for head in heads for table in (head.which.rows, head.gaussians)]
+    return [
+        table
+        for head in heads
+        for table in (head.which.rows, *([] if head.chain is None else [head.chain.gate.rows]), head.gaussians)
+    ]
 
 
 def max_error(pairs: Iterable[tuple[Tensor, Tensor]]) -> float:
-    """Largest norm of a difference relative to the second of a pair; NaN if there is one."""
-    errors = [(a.detach() - b.detach()).norm() / b.detach().norm() for a, b in pairs]
+    """Largest norm of a difference relative to the second of a pair; NaN if there is one. Two zeros are equal."""
+    tiny = torch.finfo(torch.float32).tiny  # a parameter that a minibatch does not touch has no gradient
+    errors = [(a.detach() - b.detach()).norm() / b.detach().norm().clamp(min=tiny) for a, b in pairs]
     return torch.stack(errors).max().item()

@@ -21,7 +21,7 @@ from pyro_hcvae.inference import schedules
 from pyro_hcvae.inference.objective import GivenNoise, SiteScale
 from references.problem import Problem
 
-BETA_STEPS = 1200
+BETA_STEPS = 900
 Program = Callable[[RecipeBatch], dict[str, Tensor]]
 
 

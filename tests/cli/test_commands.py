@@ -216,6 +216,15 @@ def test_evaluate_says_what_it_scored(laboratory: Path, cli: Command) -> None:
     assert "seed 0, fold 1, nearest: valid " in result.err
 
 
+def test_evaluate_can_ask_for_densities_alone(laboratory: Path, cli: Command) -> None:
+    result = evaluate(laboratory, cli, "--densities", "--json")
+    assert result.code == 0, result.err
+    data = json.loads(result.out)
+    assert [row["generator"] for row in data["scores"]] == ["hcvae"] * 2
+    assert "log p recipe [nats]" in data["summary"]["hcvae"]
+    assert "valid" not in data["summary"]["hcvae"]
+
+
 def test_evaluate_names_the_generators_that_there_are(laboratory: Path, cli: Command) -> None:
     result = evaluate(laboratory, cli, "--generator", "markov")
     assert result.code == 2

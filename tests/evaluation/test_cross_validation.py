@@ -15,7 +15,9 @@ from pyro_hcvae.data.table import RecipeTable
 from pyro_hcvae.errors import InputError
 from pyro_hcvae.evaluation.baselines import BASELINES, MarginalBootstrap, choose
 from pyro_hcvae.evaluation.cross_validation import REAL, cross_validate, split_folds, summarise
-from tests.laboratories import tiny_frame, tiny_schema, tiny_table
+from pyro_hcvae.evaluation.generators import Designer
+from pyro_hcvae.inference.config import RunConfig, TrainConfig
+from tests.laboratories import SMALL, tiny_frame, tiny_schema, tiny_table
 
 pytestmark = pytest.mark.usefixtures("small_forests")
 
@@ -44,12 +46,10 @@ def test_held_out_rows_never_reach_a_fit(by: Grouping) -> None:
     table = RecipeTable.from_frame(frame.assign(Yield=np.linspace(0, 100, len(frame))), tiny_schema(), source="tiny")
     groups = pd.Series(groups_of(table, by), index=table.frame["Yield"])
     seen: list[tuple[RecipeTable, int, pd.DataFrame]] = []
-    scores = list(
-        cross_validate(
-            table, {"spy": partial(Spy, seen)}, by=by, folds_count=2, seeds=(0, 1), draws_per_row=2, real=False
-        )
-    )
-    assert len(seen) == len(scores) == 4
+    spy = {"spy": partial(Spy, seen)}
+    scores = list(cross_validate(table, spy, by=by, folds_count=2, seeds=(0, 1), draws_per_row=2))
+    assert [row["generator"] for row in scores] == [REAL, "spy"] * 4
+    assert len(seen) == 4
     assert [seed for _, seed, _ in seen] == [0, 0, 1000, 1000]
     for given, _, conditions in seen:
         assert not set(groups[given.frame["Yield"]]) & set(groups[conditions["Yield"]])
@@ -68,6 +68,19 @@ def test_scores_say_whose_they_are() -> None:
     for row in scores:
         assert all(math.isfinite(value) for name, value in row.items() if name != "generator")
         assert ("fit [s of one core]" in row) == (row["generator"] != REAL)
+
+
+def test_without_draws_there_is_what_a_density_says_alone() -> None:
+    seen: list[tuple[RecipeTable, int, pd.DataFrame]] = []
+    config = RunConfig(model=SMALL, train=TrainConfig(members=1, steps=2, batch_size=8, compile="never"))
+    generators = {"spy": partial(Spy, seen), "hcvae": partial(Designer, config, draws=4)}
+    scores = list(cross_validate(tiny_table(24), generators, folds_count=2, draws_per_row=0))
+    assert [row["generator"] for row in scores] == ["spy", "hcvae"] * 2
+    assert not seen
+    for spy, own in zip(scores[::2], scores[1::2], strict=True):
+        assert spy.keys() == {"generator", "seed", "fold", "fit [s of one core]"}
+        assert math.isfinite(own["log p recipe [nats]"])
+        assert not any("C2ST" in name for name in own)
 
 
 def test_parts_are_disjoint_and_cover_all_rows_that_are_tested() -> None:

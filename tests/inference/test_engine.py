@@ -166,6 +166,7 @@ def test_settings_of_each_member_are_as_if_it_were_alone() -> None:
     own = {
         "learning_rate": (1e-3, 4e-3, 2e-3),
         "beta_warmup": (0.1, 0.5, 0.9),
+        "final_beta": (1.0, 0.1, 0.5),
         "gamma": ((1.5, 1.0, 0.5), (1.0, 1.0, 1.0), (0.5, 1.0, 1.5)),
         "gamma_release": False,
     }
@@ -176,8 +177,45 @@ def test_settings_of_each_member_are_as_if_it_were_alone() -> None:
         single = trainer(TrainConfig(**alone | {"members": 1, "seed": CONFIG.seed + member}))
         single.train()
         assert (single.state.values[0] - crowd.state.values[member]).abs().max() < 2e-5
-    with pytest.raises(ValueError, match="2 values for 3 members"):
-        TrainConfig(**CONFIG.model_dump() | {"learning_rate": (1e-3, 1e-3)})
+
+
+@pytest.mark.parametrize("name", ["learning_rate", "beta_warmup", "final_beta"])
+def test_as_many_settings_as_members_are_needed(name: str) -> None:
+    with pytest.raises(ValueError, match=f"{name}: 2 values for 3 members"):
+        TrainConfig(**CONFIG.model_dump() | {name: (0.5, 0.5)})
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, (1.0, 0.0, 1.0)])
+def test_beta_ends_above_zero(value: object) -> None:
+    with pytest.raises(ValueError, match="final_beta"):
+        TrainConfig(**CONFIG.model_dump() | {"final_beta": value})
+
+
+def test_beta_of_each_member_rises_to_its_own_end_and_the_factors_to_one() -> None:
+    ends = (0.01, 0.5, 2.0)
+    run = trainer(CONFIG.model_copy(update={"beta_warmup": 0.5, "final_beta": ends}))
+    history = run.train().history
+    for member, end in enumerate(ends):
+        own = history[member::3]
+        assert [r["beta"] for r in own] == pytest.approx([end * x for x in (0.4, 0.8, 1.0, 1.0, 1.0)])
+        assert [own[-1][f"gamma {name}"] for name in run.latents] == pytest.approx([1.0] * 3)
+
+
+def test_a_member_is_stopped_by_the_loss_that_it_comes_to() -> None:
+    ends = (0.01, 0.5, 2.0)
+    run = trainer(CONFIG.model_copy(update={"beta_warmup": 1.0, "final_beta": ends}))
+    for record in run.train().history:
+        rate = sum(value for name, value in record.items() if name.startswith("rate "))
+        log_p = sum(value for name, value in record.items() if name.startswith("log p "))
+        # The beta of the end, however far its rise has come.
+        assert record["validation_loss"] == pytest.approx(ends[int(record["member"])] * rate - log_p, rel=1e-4)
+
+
+def test_a_small_final_beta_keeps_a_higher_rate() -> None:
+    settings = {"steps": 200, "beta_warmup": 0.1, "final_beta": (0.01, 1.0, 1.0)}
+    history = trainer(CONFIG.model_copy(update=settings)).train().history
+    low, *full = (sum(r[name] for name in r if name.startswith("rate ")) for r in history[-3:])
+    assert low > 2 * max(full) + 1
 
 
 @pytest.mark.parametrize("rates", [2e-3, (1e-3, 2e-3, 4e-3)])

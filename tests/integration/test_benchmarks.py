@@ -92,11 +92,14 @@ def test_the_floor_knows_every_affine_map_and_needless_products(load: Any, probl
     assert parameters + tables == sum(p.numel() for p in problem.network().parameters())
     # The encoder's first layer and the first prior's see data alone: nobody needs their gradient.
     assert sum(not shape.passes_on for shape in shapes) == 2
-    # The heads of numbers, with an output for each Gaussian, run for what exists in the minibatch, the others for its rows.
+    # The heads of numbers, with an output for each Gaussian, run for what exists in the minibatch; what numbers say to others,
+    # with an input for each Gaussian, for those with one after them in their row; the rest for its rows.
     batch = problem.batch(next(problem.draws(16)))
-    existing = [int(known.sum()) for name, known in batch.known.items() if name in problem.levels]
-    assert [shape.rows for shape in shapes if shape.outputs == 24] == existing
-    assert {shape.rows for shape in shapes if shape.outputs != 24} == {16}
+    counts = [known.sum(-1) for name, known in batch.known.items() if name in problem.levels]
+    assert [shape.rows for shape in shapes if shape.outputs == 24] == [int(count.sum()) for count in counts]
+    heard = [int((count - (count > 0).int()).sum()) for count in counts]
+    assert [shape.rows for shape in shapes if shape.inputs == 24] == heard
+    assert {shape.rows for shape in shapes if 24 not in shape[1:3]} == {16}
 
 
 def test_benchmark_prints_ratios_as_json_and_as_a_table(script: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:

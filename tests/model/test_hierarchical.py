@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pyro
 import pytest
 import torch
 from pyro import poutine
+from torch import Tensor
 from torch.distributions import kl_divergence
 
 from pyro_hcvae.data import sites
+from pyro_hcvae.data.batch import RecipeBatch
 from pyro_hcvae.data.validity import is_valid
 from pyro_hcvae.inference.objective import ScaledELBO
 from pyro_hcvae.model.config import ModelConfig
@@ -136,3 +140,118 @@ def test_independent_presence_is_an_option() -> None:
     value = batch.values["metals.presence"]
     bernoulli = torch.distributions.Bernoulli(logits=fn.base_dist.base_dist.logits)
     assert torch.allclose(fn.log_prob(value), bernoulli.log_prob(value).sum(-1), atol=1e-6)
+
+
+BEFORE_AND_AFTER = {
+    "no": {
+        "metals.presence": {"metals.amount"},
+        "metals.amount": set(),
+        "supports.presence": {"supports.ratio"},
+        "supports.ratio": set(),
+        "method.code": set(),
+        "reduction.state": {"reduction.value"},
+        "reduction.value": set(),
+    },
+    "stage": {"method.code": {"reduction.state", "reduction.value"}},
+    "recipe": {
+        "metals.amount": {"supports.presence", "supports.ratio", "method.code", "reduction.state", "reduction.value"},
+        "metals.presence": {"metals.amount", "supports.presence", "supports.ratio", "method.code"}
+        | {"reduction.state", "reduction.value"},
+        "supports.ratio": {"method.code", "reduction.state", "reduction.value"},
+        "supports.presence": {"supports.ratio", "method.code", "reduction.state", "reduction.value"},
+    },
+}
+"""What sees a site, beside itself; each entry goes beyond the one above it."""
+BEFORE_AND_AFTER["stage"] = BEFORE_AND_AFTER["no"] | BEFORE_AND_AFTER["stage"]
+BEFORE_AND_AFTER["recipe"] = BEFORE_AND_AFTER["stage"] | BEFORE_AND_AFTER["recipe"]
+
+
+def chained_model(chained: str) -> tuple[HierarchicalCVAE, RecipeBatch, dict[str, Tensor]]:
+    """A model whose every network has a say, a batch, and values of the latents."""
+    config = SMALL.model_copy(update={"chained": chained})
+    model, batch, _ = tiny_model(stir=0.2, config=config)
+    with torch.random.fork_rng():
+        torch.manual_seed(2)
+        return model, batch, model.guide(batch)
+
+
+def densities(model: HierarchicalCVAE, batch: RecipeBatch, latents: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Log density of every site of a batch, given the latents."""
+    trace = poutine.trace(poutine.condition(model.model, data=latents)).get_trace(batch)
+    return {name: trace.nodes[name]["fn"].log_prob(trace.nodes[name]["value"]).detach() for name in batch.values}
+
+
+def another(name: str, value: Tensor) -> Tensor:
+    """Other values of a site that are possible."""
+    match name.split(".")[1]:
+        case "presence":
+            return value.roll(3, dims=1)  # of other recipes
+        case "code":
+            return 1 - value
+        case "state":
+            return (value + 1) % 3
+    return value + 0.3
+
+
+@pytest.mark.parametrize("chained", ["no", "stage", "recipe"])
+def test_given_the_latents_a_site_sees_what_it_is_chained_to_and_nothing_else(chained: str) -> None:
+    model, batch, latents = chained_model(chained)
+    before = densities(model, batch, latents)
+    for name, value in batch.values.items():
+        changed = replace(batch, values={**batch.values, name: another(name, value)})
+        after = densities(model, changed, latents)
+        moved = {site for site in before if not torch.equal(before[site], after[site])}
+        assert moved == {name} | BEFORE_AND_AFTER[chained][name], name
+
+
+@pytest.mark.parametrize("chained", ["stage", "recipe"])
+@pytest.mark.parametrize("block", ["metals", "supports", "method", "reduction"])
+def test_what_is_hidden_does_not_leak_to_what_comes_after(block: str, chained: str) -> None:
+    model, batch, latents = chained_model(chained)
+    rows = torch.zeros(batch.shape, dtype=torch.bool)
+    rows[:, ::2] = True
+    own = [name for name in batch.values if name.startswith(f"{block}.")]
+    hidden = batch.hide(dict.fromkeys(own, rows))
+    values = dict(hidden.values)
+    for name in own:
+        there = rows if values[name].dim() == 2 else rows.unsqueeze(-1)
+        values[name] = torch.where(there, another(name, values[name]), values[name])
+    found, expected = densities(model, replace(hidden, values=values), latents), densities(model, hidden, latents)
+    for name in batch.values:
+        assert torch.equal(found[name], expected[name]), name
+        if name in own:
+            assert (found[name][rows] == 0).all()
+    # Others know that it is hidden, but where it is not nothing changes.
+    seen = densities(model, batch, latents)
+    for name in BEFORE_AND_AFTER[chained][own[-1]]:
+        assert not torch.isclose(seen[name], expected[name])[rows].all()
+    for name in batch.values:
+        assert torch.equal(seen[name][~rows], expected[name][~rows])
+
+
+def test_unknown_numbers_of_a_known_block_do_not_leak() -> None:
+    model, batch, latents = chained_model("recipe")
+    known = {**batch.known, "metals.amount": torch.zeros_like(batch.known["metals.amount"])}
+    unknown = replace(batch, known=known)
+    values = {**batch.values, "metals.amount": batch.values["metals.amount"] + 1.0}
+    found, expected = densities(model, replace(unknown, values=values), latents), densities(model, unknown, latents)
+    for name in batch.values:
+        assert torch.equal(found[name], expected[name])
+
+
+@pytest.mark.parametrize("chained", ["no", "stage", "recipe"])
+def test_recipes_are_drawn_from_the_densities_that_are_trained(chained: str) -> None:
+    """What was drawn has, as an observed recipe, the density that it was drawn from."""
+    model, batch, latents = chained_model(chained)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        trace = poutine.trace(poutine.condition(model.model, data=latents)).get_trace(batch.conditions_only())
+    drawn = {name: trace.nodes[name]["value"] for name in batch.values}
+    known = {name: torch.ones_like(value, dtype=torch.bool) for name, value in drawn.items()}
+    for part in model.stages:
+        for block in part.blocks:
+            if block.numbers_site is not None:
+                known[block.numbers_site] = block.applies(drawn[block.structure_site])
+    observed = densities(model, replace(batch, values=drawn, known=known), latents)
+    for name, value in drawn.items():
+        assert torch.allclose(observed[name], trace.nodes[name]["fn"].log_prob(value), atol=1e-6), name

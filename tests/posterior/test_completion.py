@@ -7,9 +7,12 @@ import pandas as pd
 import pytest
 import torch
 
+from pyro_hcvae.data.batch import Levels
+from pyro_hcvae.data.codec import RecipeCodec
 from pyro_hcvae.data.table import RecipeTable
 from pyro_hcvae.data.validity import is_valid, structural_problems
 from pyro_hcvae.errors import InputError
+from pyro_hcvae.model.hierarchical import HierarchicalCVAE
 from pyro_hcvae.posterior.partial import Completion, complete_rows
 from pyro_hcvae.posterior.predictive import draw_recipes
 from tests.laboratories import tiny_codec, tiny_model, tiny_schema
@@ -69,6 +72,50 @@ def test_a_given_amount_moves_what_is_open_as_rejection_says() -> None:
     done = complete(partial(A=2.0), n=3000, proposals=60_000).frame
     assert (done["A"] == 2.0).all()
     assert (done["B"] > 0).mean() == pytest.approx((near["B"] > 0).mean(), abs=0.08)
+
+
+def linked_model() -> tuple[HierarchicalCVAE, RecipeCodec]:
+    """Every amount stands on one of two narrow levels, and says much to the one after it."""
+    model, _, codec = tiny_model(stir=0.12)
+    head = next(next(model.stages).blocks).numbers_head
+    levels = torch.tensor([-1.0, 1.0]).expand(3, 2)
+    head.start_at(Levels(torch.zeros(3, 2), levels, torch.zeros(3, 2)))
+    with torch.no_grad():
+        head.chain.levels.weight *= 2.0
+        head.head.weight *= 2.0
+    return model, codec
+
+
+def high(codec: RecipeCodec, frame: pd.DataFrame, name: str) -> pd.Series:
+    """Whether an amount stands on the upper of its levels."""
+    amount = frame[name]
+    return (amount > 0) & (amount > np.exp(codec.scalers[name].loc))
+
+
+@pytest.mark.parametrize("upper", [False, True])
+def test_an_open_amount_before_a_known_one_follows_the_joint(upper: bool) -> None:
+    """Amounts are drawn A, B, C: given B, an open A is known by what B owes to it. Rejection: prior draws with B on its level."""
+    model, codec = linked_model()
+    condition = codec.encode(pd.DataFrame([{"T": 600.0, "Yield": 50.0}]))
+    drawn = torch.cat([x for _, x in draw_recipes(model, codec.layout, condition, 30_000, seed=9)])
+    prior = codec.decode(drawn)
+    prior = prior[is_valid(prior, tiny_schema()) & (prior["B"] > 0)]
+    on_level = high(codec, prior, "B") == upper
+    kept = prior[on_level]
+    both, others = kept[kept["A"] > 0], prior[~on_level & (prior["A"] > 0)]
+    assert min(len(both), len(others)) > 300
+    expected = high(codec, both, "A").mean()
+    assert abs(high(codec, others, "A").mean() - expected) > 0.2  # B says something of A
+
+    scaler = codec.scalers["B"]
+    given = partial(B=float(np.exp(scaler.loc + scaler.scale * (1.0 if upper else -1.0))))
+    done = next(complete_rows(model, codec, given, 3000, proposals=60_000, seed=0, as_drawn=True))
+    assert (done.frame["B"] == given.frame["B"].iloc[0]).all()
+    assert (done.frame["A"] > 0).mean() == pytest.approx((kept["A"] > 0).mean(), abs=0.05)
+    assert high(codec, done.frame[done.frame["A"] > 0], "A").mean() == pytest.approx(expected, abs=0.07)
+    # And a C after it follows it.
+    after, found = kept[kept["C"] > 0], done.frame[done.frame["C"] > 0]
+    assert high(codec, found, "C").mean() == pytest.approx(high(codec, after, "C").mean(), abs=0.07)
 
 
 def test_a_whole_recipe_comes_back_as_it_is() -> None:
