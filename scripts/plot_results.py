@@ -47,11 +47,13 @@ def parser() -> argparse.ArgumentParser:
 
 def peers(scores: pd.DataFrame) -> Figure:
     """Generators side by side; ``scores`` has one row a generator and fold."""
+    if len(scores[[c for c in ("by", "part") if c in scores]].drop_duplicates()) > 1:
+        raise SystemExit("the files are of different splits or parts: draw one figure for each")
     # The same real recipes may stand in several files.
     scores = scores.drop_duplicates(["generator", "seed", "fold"])
     panels = {name: label for name, label in PANELS.items() if name in scores}
     order = [name for name in scores["generator"].unique() if name != REAL]
-    order.sort(key=lambda name: (name != OURS, name in COPIES))
+    order.sort(key=lambda name: (name != OURS, _copies(name)))
     figure = Figure(figsize=(11, 1.2 + 0.27 * len(order) * -(-len(panels) // 3)), layout="constrained")
     axes = figure.subplots(-(-len(panels) // 3), 3, sharey=True, squeeze=False).ravel()
     grouped = scores.groupby("generator")
@@ -61,7 +63,7 @@ def peers(scores: pd.DataFrame) -> Figure:
             axis.axvspan(mean[REAL] - sd[REAL], mean[REAL] + sd[REAL], color="0.85", lw=0)
             axis.axvline(mean[REAL], color="0.45", lw=1, ls="--")
         for row, generator in enumerate(order):
-            fill = "black" if generator == OURS else "white" if generator in COPIES else "0.6"
+            fill = "black" if generator == OURS else "white" if _copies(generator) else "0.6"
             axis.errorbar(
                 mean[generator], row, xerr=sd[generator], fmt="s" if generator == OURS else "o", color="black",
                 mfc=fill, ms=6, lw=1, capsize=2,
@@ -77,6 +79,10 @@ def peers(scores: pd.DataFrame) -> Figure:
         "mean and sd over folds; dashed line and band: real recipes; hollow: copies of known recipes", fontsize=10
     )
     return figure
+
+
+def _copies(generator: str) -> bool:
+    return generator.removesuffix(", repaired") in COPIES
 
 
 def rate_distortion_curve(rows: pd.DataFrame) -> Figure:

@@ -20,10 +20,11 @@ from pathlib import Path
 import pandas as pd
 
 from pyro_hcvae import InputError, RecipeDesigner, RecipeSchema, RecipeTable, TrainConfig
-from pyro_hcvae.cli.options import write_csv
+from pyro_hcvae.cli.options import check_out, write_csv
 from pyro_hcvae.data.virtual_lab import VirtualLab
 from pyro_hcvae.evaluation.cross_validation import split_folds
 from pyro_hcvae.evaluation.reconstruction import rate_distortion
+from pyro_hcvae.inference.schedules import BETA_FLOOR
 
 BETAS = (1.0, 0.5, 0.25, 0.1, 0.05, 0.02, 0.01)
 
@@ -48,8 +49,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Train, score each fold, and print the mean over folds for each beta."""
     options = parser()
     args = options.parse_args(argv)
-    schema = RecipeSchema.load(args.schema)
     try:
+        schema = RecipeSchema.load(args.schema)
+        if args.out is not None:
+            check_out(args.out, *([args.table] if args.table else []), force=True)
+        if args.folds < 2 or len(set(args.betas)) < len(args.betas) or min(args.betas) < BETA_FLOOR:
+            raise InputError(f"give at least two --folds, and different --betas of {BETA_FLOOR:g} or more")
         if args.table is None:
             raw = VirtualLab().experiments(200, seed=0)
             table = RecipeTable.from_frame(raw, schema, source=raw.attrs["title"])

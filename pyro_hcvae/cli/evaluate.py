@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from pyro_hcvae.cli import options
+from pyro_hcvae.errors import InputError
 
 Grouping = Literal["recipe", "composition", "laboratory", "leaking-rows"]
 Part = Literal["all", "development", "reserve"]
@@ -74,7 +75,7 @@ def command(
     Examples:
       pyro-hcvae evaluate 211210-DRM-total.csv --by recipe --folds 5
 
-      pyro-hcvae evaluate 211210-DRM-total.csv --by composition --generator hcvae --generator sequential-cart
+      pyro-hcvae evaluate 211210-DRM-total.csv --by composition --generator hcvae --generator cart
 
 
       pyro-hcvae evaluate ours.xlsx --schema ours.toml --by laboratory --json
@@ -89,6 +90,9 @@ def command(
     from pyro_hcvae.evaluation.cross_validation import cross_validate, summarise
     from pyro_hcvae.evaluation.generators import Designer
 
+    names = generator or [OURS]
+    if densities and (repaired or names != [OURS]):
+        raise InputError("--densities: only hcvae has a density; leave out --generator and --repaired")
     if out is not None:
         options.check_out(out, table, force=force)
     settings = run_config(config, {"members": members, "steps": steps, "jobs": jobs, "compile": compilation})
@@ -108,7 +112,7 @@ def command(
         ours = partial(Designer, settings, on_interval=on_interval, device=device)
         for scores in cross_validate(
             data,
-            choose(generator or [OURS], {OURS: ours}),
+            choose(names, {OURS: ours}),
             by=by,
             folds_count=folds,
             seeds=range(first_seed, first_seed + seeds),
@@ -116,7 +120,7 @@ def command(
             draws_per_row=0 if densities else draws,
             repaired=repaired,
         ):
-            rows.append(scores)
+            rows.append({"by": by, "part": part, **scores})
             if not json:
                 shown = ", ".join(f"{name} {scores[name]:.3f}" for name in HEADLINES if name in scores)
                 typer.echo(f"seed {scores['seed']}, fold {scores['fold']}, {scores['generator']}: {shown}", err=True)

@@ -73,6 +73,8 @@ def cross_validate(
     Yields:
         Scores of one generator on one fold, with ``generator``, ``seed`` and ``fold``; and of `REAL`, what real recipes reach.
     """
+    for make in generators.values():
+        make()  # what a generator lacks is said before anything is fitted
     for seed, number, fold in split_folds(table, by, folds_count, seeds, part):
         here: dict[str, Score] = {"seed": seed, "fold": number}
         if draws_per_row:
@@ -99,7 +101,7 @@ def summarise(scores: pd.DataFrame) -> pd.DataFrame:
     Returns:
         Index ``(generator, score)``, columns ``mean`` and ``sd``; generators in the order of their first row.
     """
-    values = scores.drop(columns=["seed", "fold"])
+    values = scores.drop(columns=["seed", "fold", "by", "part"], errors="ignore")
     broken = [name for name in values.columns if str(name).startswith("broken: ")]
     values[broken] = values[broken].fillna(0.0)
     long = values.melt("generator", var_name="score").dropna(subset="value")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import pandas as pd
 
 from pyro_hcvae.chemistry.rules import broken_rules, feasibility_rules
@@ -59,6 +60,7 @@ class Fold:
         Args:
             draws: Recipes with the conditions that they were drawn for, equally many for each held-out row, indexed by it.
         """
+        draws = self._shuffled(draws)
         held, seen = self.held.frame, self.seen.frame
         return {
             **self._rules(draws),
@@ -82,6 +84,12 @@ class Fold:
                 if ", real recipes" in name
             },
         }
+
+    def _shuffled(self, draws: pd.DataFrame) -> pd.DataFrame:
+        """Draws of a row in random order: members take turns, and joint models give their best first."""
+        order = np.random.default_rng(self.seed).permutation(len(draws))
+        rows = self.held.frame.index.get_indexer(draws.index[order])
+        return draws.iloc[order[np.argsort(rows, kind="stable")]]
 
     @cached_property
     def _features(self) -> RecipeFeatures:

@@ -6,9 +6,11 @@ from typing import Annotated, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from pyro_hcvae.inference.schedules import BETA_FLOOR
 from pyro_hcvae.model.config import ModelConfig
 
 Positive = Annotated[float, Field(gt=0)]
+Beta = Annotated[float, Field(ge=BETA_FLOOR)]
 Share = Annotated[float, Field(ge=0, le=1)]
 PerMember = Literal["learning_rate", "beta_warmup", "final_beta"]
 PER_MEMBER: tuple[PerMember, ...] = get_args(PerMember)
@@ -35,7 +37,7 @@ class TrainConfig(BaseModel):
     """Largest norm of one member's gradient."""
     beta_warmup: Share | tuple[Share, ...] = 0.3
     """Share of the steps over which beta rises to 1; one value, or one a member."""
-    final_beta: Positive | tuple[Positive, ...] = 1.0
+    final_beta: Beta | tuple[Beta, ...] = 1.0
     """Value that beta rises to; one value, or one a member. At 1 the objective is a bound of the likelihood."""
     gamma: Literal["balanced"] | tuple[Positive, ...] | tuple[tuple[Positive, ...], ...] = "balanced"
     """Layer factors: from the data as in NVAE, or fixed, top first; one list, or one a member."""

@@ -50,6 +50,9 @@ class ForestFlow(Baseline):
     """Candidate splits of a column; xgboost's own 256 take three times as long."""
     learning_rate: float = 0.3
 
+    def __post_init__(self) -> None:
+        _xgboost()
+
     def _fit(self, frame: pd.DataFrame, features: Floats, rng: np.random.Generator) -> None:
         values = one_hot(self.schema, recipe_matrix(self.schema, frame))
         self._low, self._high = values.min(axis=0), values.max(axis=0)
