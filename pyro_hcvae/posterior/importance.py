@@ -23,8 +23,8 @@ def log_marginal(model: HierarchicalCVAE, batch: RecipeBatch, *, draws: int = 25
 
     .. math:: \log \tfrac1K \sum_k p(x, z_k \mid c) / q(z_k \mid x, c), \qquad z_k \sim q
 
-    With chained stages, a block that stands after an unknown one in its stage is scored as one that is told so: a density of its own,
-    and not the joint one with the unknown block summed out.
+    With chained stages, a block that stands after an unknown one in its stage is scored as one that is told so: a density of
+    its own, and not the joint one with the unknown block summed out.
 
     Args:
         model: Trained members.

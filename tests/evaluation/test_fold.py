@@ -115,3 +115,13 @@ def test_scores_are_the_same_every_time(fold: Fold, resampled: dict[str, float])
     again = Fold(fold.train, fold.test, fold.whole, fold.seed)
     draws = MarginalBootstrap().fit(again.train, seed=0).sample(again.conditions, DRAWS, seed=0)
     assert again.score(draws) == resampled
+
+
+def test_draws_of_a_row_are_scored_in_random_order(fold: Fold) -> None:
+    held = fold.held.frame
+    draws = held.loc[np.repeat(held.index, 5)].assign(member=np.tile(np.arange(5), len(held)))
+    shuffled = fold._shuffled(draws)
+    assert list(shuffled.index) == list(draws.index)
+    assert (shuffled.groupby(level=0)["member"].sum() == 10).all()
+    # Members take turns as draws come: the first one of every row must not be the same member's.
+    assert shuffled.groupby(level=0)["member"].first().nunique() > 2

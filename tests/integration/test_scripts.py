@@ -141,3 +141,41 @@ def test_analyse_uncertainty_of_a_file(run: Path, tmp_path: Path, capsys: pytest
     with pytest.raises(SystemExit):
         main([str(run), "--recipes", str(tmp_path / "open.csv"), *small])
     assert "row 2 leaves 'metals' open" in capsys.readouterr().err
+
+
+def test_rate_distortion_scores_each_beta_and_its_figure_can_be_drawn(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiny_frame().to_csv(tmp_path / "table.csv", index=False)
+    (tmp_path / "tiny.toml").write_text(TINY_TOML)
+    arguments = ["--table", str(tmp_path / "table.csv"), "--schema", str(tmp_path / "tiny.toml"), "--folds", "2"]
+    arguments += ["--steps", "40", "--betas", "1", "0.01", "--out", str(tmp_path / "curve.csv")]
+    script("rate_distortion")["main"](arguments)
+    rows = pd.read_csv(tmp_path / "curve.csv")
+    assert rows.groupby("beta").size().to_dict() == {0.01: 2, 1.0: 2}
+    layers = rows.filter(like="rate z_")
+    np.testing.assert_allclose(layers.sum(axis=1), rows["rate"], rtol=1e-5)
+    # The importance-weighted estimate lies above the bound, but for noise.
+    assert (rows["log p recipe"] > -(rows["rate"] + rows["distortion"]) - 0.5).all()
+    figure = tmp_path / "curve.svg"
+    script("plot_results")["main"](["--curve", str(tmp_path / "curve.csv"), "--out", str(figure)])
+    assert "distortion" in figure.read_text()
+    with pytest.raises(SystemExit):
+        script("rate_distortion")["main"]([*arguments, "--betas", "1", "1"])
+    assert "different --betas" in capsys.readouterr().err
+
+
+def test_plot_results_draws_generators_and_refuses_to_mix_splits(tmp_path: Path) -> None:
+    scores = pd.DataFrame(
+        {
+            "by": "recipe", "part": "all", "generator": ["real recipes", "hcvae", "cart"] * 2, "seed": 0,
+            "fold": [0, 0, 0, 1, 1, 1], "valid": [1.0, 0.99, 0.8] * 2, "precision": [0.9, 0.8, 0.7] * 2,
+        }
+    )  # fmt: skip
+    scores.to_csv(tmp_path / "one.csv", index=False)
+    scores.assign(by="laboratory").to_csv(tmp_path / "two.csv", index=False)
+    plot = script("plot_results")["main"]
+    plot([str(tmp_path / "one.csv"), "--out", str(tmp_path / "peers.svg")])
+    assert "hcvae" in (tmp_path / "peers.svg").read_text()
+    with pytest.raises(SystemExit, match="different splits"):
+        plot([str(tmp_path / "one.csv"), str(tmp_path / "two.csv"), "--out", str(tmp_path / "mixed.svg")])
