@@ -105,8 +105,7 @@ class RecipeDesigner:
         """
         self.schema, self.table = table.schema, table
         self.__dict__.pop("predictor", None)  # it belongs to the table before
-        recipes = table.recipe_ids()
-        self.codec = RecipeCodec.fit(table.schema, table.frame, 1.0 / np.bincount(recipes)[recipes])
+        self.codec = RecipeCodec.fit(table.schema, table.frame, table.recipe_weights())
         if len(np.unique(groups_of(table, self.config.train.validation_group))) < 2:
             raise InputError(f"{table.report.source}: at least two different recipes are needed to learn anything")
         trainer = self._trainer(None, device)
@@ -134,11 +133,12 @@ class RecipeDesigner:
     def _trainer(self, state: TrainState | None, device: str) -> Trainer:
         config = self.config.train
         self.network = self._new_network().to(_device(device))
-        packed, recipes = self.codec.encode(self.table.frame), self.table.recipe_ids()
+        packed, table = self.codec.encode(self.table.frame), self.table
         if state is None and self.config.model.mixture == "levels":
-            weights = 1.0 / np.bincount(recipes)[recipes]
-            self.network.start_at(fit_levels(self.codec, packed, weights, self.config.model.mixture_components))
-        data = TrainingData(packed, self.codec.layout, recipes, groups_of(self.table, config.validation_group))
+            count = self.config.model.mixture_components
+            self.network.start_at(fit_levels(self.codec, packed, table.recipe_weights(), count))
+        groups = groups_of(table, config.validation_group)
+        data = TrainingData(packed, self.codec.layout, table.recipe_ids(), groups)
         return Trainer(self.network, data, config, state)
 
     def _train(self, trainer: Trainer, folder: RunFolder | None, on_interval: OnInterval) -> Self:
@@ -297,8 +297,7 @@ class RecipeDesigner:
 
         The estimate is an importance-weighted bound, averaged over the members.
         """
-        recipes = table.recipe_ids()
-        weights = 1.0 / np.bincount(recipes)[recipes]
+        weights = table.recipe_weights()
         batch = self.codec.layout.unpack(self.codec.encode(table.frame)[None]).expand_members(self.network.members)
         nats = log_marginal(self.network, batch, draws=draws, seed=seed).mean(0).double().numpy()
         return float(nats @ weights / weights.sum())

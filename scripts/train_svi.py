@@ -181,8 +181,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     train_rows, held_rows = hold_out(table.recipe_ids(), 0.15, seed=args.seed)
     kept, held = table.select(train_rows), table.select(held_rows)
-    recipes = kept.recipe_ids()
-    weights = 1.0 / np.bincount(recipes)[recipes]
+    recipes, weights = kept.recipe_ids(), kept.recipe_weights()
     codec = RecipeCodec.fit(schema, kept.frame, weights)
     packed = codec.encode(kept.frame)
     model_config = ModelConfig(hidden=tuple(args.hidden))

@@ -77,7 +77,6 @@ def command(
 
       pyro-hcvae evaluate 211210-DRM-total.csv --by composition --generator hcvae --generator cart
 
-
       pyro-hcvae evaluate ours.xlsx --schema ours.toml --by laboratory --json
     """
     import pandas as pd

@@ -146,6 +146,12 @@ class RecipeTable:
         """Number of the recipe of each row: rows of one recipe agree in all stage columns. Shape ``(rows,)``."""
         return row_groups(self.frame, self.schema.recipe_columns)
 
+    def recipe_weights(self) -> NDArray[np.float64]:
+        """One over the number of rows of each row's recipe, so that every recipe counts once. Shape ``(rows,)``."""
+        recipes = self.recipe_ids()
+        weights: NDArray[np.float64] = 1.0 / np.bincount(recipes)[recipes]
+        return weights
+
     def laboratory_ids(self) -> NDArray[np.int64]:
         """Number of the laboratory of each row, by the schema's ``laboratory`` columns. Shape ``(rows,)``."""
         return row_groups(self.frame, self.schema.laboratory or self.schema.condition_columns)

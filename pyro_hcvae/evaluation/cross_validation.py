@@ -31,18 +31,18 @@ def split_folds(
         part: Which of the held-out rows are scored (`in_part`); the others of a fold are neither learned from nor scored.
 
     Raises:
-        InputError: If there are fewer groups than folds.
+        InputError: If there are fewer groups than folds, or if a fold holds fewer than two rows to score.
     """
     groups, scored = groups_of(table, by), in_part(table, part)
-    for seed in seeds:
-        for number, (train, test) in enumerate(folds(groups, count, seed=seed)):
-            wanted = test[scored[test]]
-            if len(wanted) < 2:
-                raise InputError(
-                    f"fold {number} of seed {seed} holds {len(wanted)} row(s) of part {part!r}: too few to score; "
-                    "use fewer folds, or part 'all'"
-                )
-            yield seed, number, Fold(table.select(train), table.select(wanted), table, 1000 * seed + number)
+    split = [(seed, *fold) for seed in seeds for fold in enumerate(folds(groups, count, seed=seed))]
+    for seed, number, (_, test) in split:  # all of them, before anything is fitted on one
+        if (left := int(scored[test].sum())) < 2:
+            raise InputError(
+                f"fold {number} of seed {seed} holds {left} row(s) of part {part!r}: too few to score; "
+                "use fewer folds, or part 'all'"
+            )
+    for seed, number, (train, test) in split:
+        yield seed, number, Fold(table.select(train), table.select(test[scored[test]]), table, 1000 * seed + number)
 
 
 def cross_validate(

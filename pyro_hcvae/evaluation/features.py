@@ -45,8 +45,7 @@ class RecipeFeatures:
     @classmethod
     def fit(cls, table: RecipeTable) -> Self:
         """Fit the scales on training rows; every recipe counts once, however often it was measured."""
-        schema, recipes = table.schema, table.recipe_ids()
-        weights = 1.0 / np.bincount(recipes)[recipes]
+        schema, weights = table.schema, table.recipe_weights()
         shares: dict[str, Scaler] = {}
         for block in schema.blocks:
             if isinstance(block, Fractions):

@@ -26,9 +26,8 @@ class ModelConfig(BaseModel):
     the network also moves and widens them, recipe by recipe."""
     mixture_components: int = Field(default=24, ge=1)
     """Gaussians in the density of each number; 1 with ``free``: a single Gaussian."""
-    chained: Literal["recipe", "stage", "no"] = "stage"
-    """What else a block sees of the recipe, beside the latents: all blocks before it, those of its stage, or none. Numbers of a
-    block see those before them, but with ``no``."""
+    chained: Literal["stage", "no"] = "stage"
+    """Whether a block sees the blocks of its stage before it, and a number those of its block before it, beside the latents."""
     scale_floor: float = Field(default=0.05, gt=0)
     """Smallest standard deviation of a standardised number: the accuracy to which recipes are written down."""
 

@@ -100,9 +100,7 @@ class StageNetworks(nn.Module):
         site: Name of the latent's site.
     """
 
-    def __init__(
-        self, stage: Stage, earlier: Sequence[Block], members: int, above: int, size: int, config: ModelConfig
-    ) -> None:
+    def __init__(self, stage: Stage, members: int, above: int, size: int, config: ModelConfig) -> None:
         super().__init__()
         self.site = sites.latent(stage)
         self.latent = Latent(members, above, config.hidden[-1], size, config.hidden)
@@ -111,7 +109,7 @@ class StageNetworks(nn.Module):
         self._blocks = nn.ModuleList(likelihood(block, members, hidden, config) for block in stage.blocks)
         self._joints = nn.ModuleList()
         for i in range(len(stage.blocks)):
-            before = {"recipe": [*earlier, *stage.blocks[:i]], "stage": stage.blocks[:i], "no": ()}[config.chained]
+            before = stage.blocks[:i] if config.chained == "stage" else ()
             inputs = hidden + sum(_width(block) + 1 for block in before)
             self._joints.append(MLP(members, inputs, [hidden]) if before else nn.Identity())
 
@@ -142,12 +140,11 @@ class HierarchicalCVAE(nn.Module):
         super().__init__()
         self.schema, self.config = schema, config or ModelConfig()
         self.members, self.conditions = len(seeds), conditions
-        above, earlier = 2 * conditions * (1 + self.config.condition_frequencies), list[Block]()
+        above = 2 * conditions * (1 + self.config.condition_frequencies)
         self.encoder = Encoder(schema, self.members, above, self.config.hidden)
         self._stages = nn.ModuleList()
         for position, stage in enumerate(schema.stages):
-            part = StageNetworks(stage, earlier, self.members, above, self.config.latent_dim(position), self.config)
-            earlier += stage.blocks
+            part = StageNetworks(stage, self.members, above, self.config.latent_dim(position), self.config)
             above += part.latent.size
             self._stages.append(part)
         reset_members(self, seeds)
@@ -180,18 +177,17 @@ class HierarchicalCVAE(nn.Module):
         """
         members, rows = batch.shape
         values: dict[str, Tensor] = {}
-        before: list[Tensor] = []
         above: tuple[Tensor, ...] = (batch.condition_inputs(self.config.condition_frequencies),)
         with pyro.plate("members", members, dim=-2), pyro.plate("rows", rows, dim=-1):
             for part in self.stages:
                 values[part.site] = pyro.sample(part.site, part.latent.prior(*above))
                 above = (*above, values[part.site])
                 hidden = part.decoder(torch.cat(above, dim=-1))
-                if self.config.chained != "recipe":
-                    before.clear()
-                for position, block in enumerate(part.blocks):
+                before: list[Tensor] = []
+                blocks = list(part.blocks)
+                for position, block in enumerate(blocks):
                     values |= _sample_block(block, part.given(position, hidden, before), batch)
-                    if self.config.chained != "no":
+                    if self.config.chained == "stage" and block is not blocks[-1]:
                         shown = block_features(block.block, values, batch.known, batch.conditions.dtype)
                         before.append(torch.cat(shown, dim=-1))
         return values

@@ -57,7 +57,7 @@ class NumbersHead(nn.Module):
             Chain(members, features, self.components, hidden) if config.chained != "no" and at_most > 1 else None
         )
         self.head = MemberLinear(members, hidden, self.components * (3 if self.free else 1))
-        # Log weights, means and raw scales that the network's output is added to.
+        # Log weights, means and raw widths of each number, which the network weighs, or also moves and stretches.
         self.gaussians = nn.Parameter(torch.zeros(members, features, 3, self.components))
         with torch.no_grad():  # they start at different places, or they would stay one
             self.gaussians[:, :, 1] = torch.linspace(-1.5, 1.5, self.components) if self.components > 1 else 0.0
@@ -160,7 +160,7 @@ class Numbers(TorchDistribution):  # type: ignore[misc]
         """Draw the numbers that exist, one after the other; a single draw of the batch."""
         if Size(sample_shape):
             raise NotImplementedError("one draw a call: repeat the rows of the batch instead")
-        nothing = torch.zeros(*self.batch_shape, *self.event_shape, device=self._state.device)
+        nothing = self._state.new_zeros(*self.batch_shape, *self.event_shape)
         return self.complete(nothing, torch.zeros_like(nothing, dtype=torch.bool))[0]
 
     @torch.no_grad()
@@ -172,7 +172,7 @@ class Numbers(TorchDistribution):  # type: ignore[misc]
             weight it makes up for the unknown ones having been drawn without regard to those after them.
         """
         head, chain = self._head, self._head.chain
-        weight = torch.zeros(self.batch_shape, device=value.device)
+        weight = self._state.new_zeros(self.batch_shape)
         message: Tensor | float = 0.0
         out = torch.where(known, value, 0.0)
         for j in range(self.positions.shape[-1]):

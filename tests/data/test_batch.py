@@ -161,3 +161,13 @@ def test_blur_disturbs_conditions_and_forgets_some():
     assert blurred.values is batch.values
     # What was unknown before stays unknown.
     assert not blurred.blur(torch.zeros_like(batch.conditions), torch.ones_like(keep)).conditions_known[0, 0, 1]
+
+
+def test_periodic_features_are_octaves_and_vanish_where_a_condition_is_unknown():
+    batch = RecipeBatch(torch.tensor([[[1.0, -0.5]]]), torch.tensor([[[True, False]]]), {}, {})
+    shown = batch.condition_inputs(2)
+    assert shown is batch.condition_inputs(2)
+    half = 0.5**0.5
+    # Plain and known; sines of pi/4 and pi/2; cosines of the same. Nothing of the second condition.
+    expected = [1.0, 0.0, 1.0, 0.0, half, 0.0, 1.0, 0.0, half, 0.0, 0.0, 0.0]
+    torch.testing.assert_close(shown[0, 0], torch.tensor(expected), atol=1e-6, rtol=0)
