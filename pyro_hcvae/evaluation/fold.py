@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 
 from pyro_hcvae.chemistry.rules import broken_rules, feasibility_rules
+from pyro_hcvae.data.features import RecipeFeatures
 from pyro_hcvae.data.table import RecipeTable
 from pyro_hcvae.data.validity import structural_problems
 from pyro_hcvae.evaluation.adherence import AdherenceJudge, ConditionEffect, adherence
 from pyro_hcvae.evaluation.calibration import calibration
-from pyro_hcvae.evaluation.features import RecipeFeatures
 from pyro_hcvae.evaluation.novelty import memorisation, novelty, set_recovery
 from pyro_hcvae.evaluation.realism import real_against_real, realism
 from pyro_hcvae.evaluation.reconstruction import one_row_per_recipe

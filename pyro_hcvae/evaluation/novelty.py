@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
 from pyro_hcvae.data.columns import row_chunks
+from pyro_hcvae.data.features import RecipeFeatures, indicators
 from pyro_hcvae.data.schema import Amounts, Category, Fractions, RecipeSchema
 from pyro_hcvae.data.table import row_groups
 from pyro_hcvae.data.validity import is_valid
-from pyro_hcvae.evaluation.features import RecipeFeatures, indicators
 from pyro_hcvae.evaluation.repair import Repair
 
 Floats = NDArray[np.float64]

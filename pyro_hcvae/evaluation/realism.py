@@ -18,7 +18,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GroupKFold
 
 from pyro_hcvae.data.columns import row_chunks
-from pyro_hcvae.evaluation.features import LEVELS, RecipeFeatures, indicator_variables
+from pyro_hcvae.data.features import LEVELS, RecipeFeatures, indicator_variables
 
 Floats = NDArray[np.float64]
 SETS = 3

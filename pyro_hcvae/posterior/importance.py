@@ -95,6 +95,18 @@ def effective_sample_size(log_weight: Tensor) -> Tensor:
     return torch.exp(2 * torch.logsumexp(log_weight, -1) - torch.logsumexp(2 * log_weight, -1))
 
 
+def systematic(weights: Tensor, count: int) -> Tensor:
+    """Positions of ``count`` draws in proportion to weights ``(N,)`` that sum to 1, by systematic resampling, in random order.
+
+    References:
+        Douc et al. (2005), Comparison of resampling schemes for particle filtering, arXiv:cs/0507025
+    """
+    points = (torch.arange(count, device=weights.device) + torch.rand(1, device=weights.device)) / count
+    chosen = torch.searchsorted(weights.cumsum(0), points).clamp(max=len(weights) - 1)
+    # Systematic draws come in the order of what they are from (the members): shuffled, any first n are fair.
+    return chosen[torch.randperm(count).to(chosen.device)]
+
+
 def _log_prob(trace: poutine.Trace) -> Tensor:
     trace.compute_log_prob()
     return torch.stack(

@@ -20,6 +20,7 @@ from pyro_hcvae.data.validity import is_valid
 from pyro_hcvae.errors import InputError
 from pyro_hcvae.model.hierarchical import HierarchicalCVAE
 from pyro_hcvae.posterior.completion import complete_recipe
+from pyro_hcvae.posterior.conditional import Given
 
 
 @dataclass(frozen=True)
@@ -62,11 +63,8 @@ def complete_rows(
     for block in schema.blocks:
         if isinstance(block, Fractions):
             _close_shares(frame, block, partial.report.source)
-    packed = codec.encode(frame)
     for position, row in enumerate(frame.index):
         given = frame.iloc[[position]]
-        batch = layout.unpack(packed[position][None, None])
-        possible = _possible(given, schema)
 
         def accept(rows: Tensor, given: pd.DataFrame = given) -> Tensor:
             drawn = codec.decode(rows)
@@ -75,7 +73,7 @@ def complete_rows(
             return torch.from_numpy(agree).to(rows.device)
 
         out = complete_recipe(
-            model, batch, possible, layout.pack, accept, draws=n, proposals=proposals, seed=seed + position
+            model, given_part(codec, given), layout.pack, accept, draws=n, proposals=proposals, seed=seed + position
         )
         if not len(out.packed):
             raise InputError(
@@ -88,6 +86,12 @@ def complete_rows(
         beside = given[[*schema.condition_columns, schema.performance.name]]
         beside = beside.iloc[np.zeros(n, dtype=int)].reset_index(drop=True)
         yield Completion(int(row), pd.concat([filled, beside], axis=1), out.effective, out.proposed)
+
+
+def given_part(codec: RecipeCodec, row: pd.DataFrame) -> Given:
+    """What one row gives, shape ``(1, 1)``: NaN cells are open, and so are columns that lack."""
+    row = row.reindex(columns=list(codec.schema.columns))
+    return Given(codec.layout.unpack(codec.encode(row)[None]), _possible(row, codec.schema))
 
 
 def _rounded(filled: pd.DataFrame, given: pd.DataFrame, schema: RecipeSchema) -> pd.DataFrame:

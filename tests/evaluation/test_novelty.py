@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pyro_hcvae.data.features import RecipeFeatures
 from pyro_hcvae.data.schema import Fractions
 from pyro_hcvae.data.table import row_groups
-from pyro_hcvae.evaluation.features import RecipeFeatures
 from pyro_hcvae.evaluation.novelty import memorisation, novelty, set_recovery
 from pyro_hcvae.evaluation.repair import Repair
 from tests.evaluation.broken import broken_draws, table_of

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pyro_hcvae.data.features import RecipeFeatures
 from pyro_hcvae.evaluation import realism as scores
-from pyro_hcvae.evaluation.features import RecipeFeatures
 from pyro_hcvae.evaluation.realism import (
     classifier_two_sample,
     disjoint_sets,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyro_hcvae.evaluation.features import FURTHEST, JITTER, LEVELS, RecipeFeatures, indicator_variables
+from pyro_hcvae.data.features import FURTHEST, JITTER, LEVELS, RecipeFeatures, indicator_variables
 from tests.evaluation.broken import broken_draws, table_of
 from tests.laboratories import tiny_schema, tiny_table
 from tests.strategies import QUICK, schemas_with_frames
