@@ -9,7 +9,8 @@ import pandas as pd
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-from pyro_hcvae.data.rules import Count, Ordering, Range, Sum
+from pyro_hcvae.data.rule_base import Where
+from pyro_hcvae.data.rules import Caps, Count, Ordering, Range, Sum
 from pyro_hcvae.data.schema import (
     Amounts,
     Block,
@@ -23,6 +24,7 @@ from pyro_hcvae.data.schema import (
     Step,
     StepColumn,
 )
+from pyro_hcvae.data.tabled_rules import Observed
 
 QUICK = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 """For tests of the data package: a loaded machine is no failure."""
@@ -128,16 +130,19 @@ def schemas(draw, kinds=(Amounts, Fractions, Category, Step)):
 
 @st.composite
 def rules(draw, numbers):
-    """Up to four rules on some columns of numbers, one of each kind."""
+    """Up to four rules on some columns of numbers, of different kinds."""
     some = st.lists(st.sampled_from(numbers), min_size=1, max_size=3, unique=True).map(tuple)
-    severity = draw(st.sampled_from(["hard", "warning"]))
+    severity = draw(st.sampled_from(["hard", "strong warning", "warning", "note"]))
     unless = draw(st.none() | st.just(0.0))
+    where = draw(st.just(()) | st.builds(Where, columns=some, above=_LOW).map(lambda clause: (clause,)))
     every = (
         Range(
             name="range", columns=draw(some), minimum=draw(st.none() | _LOW), maximum=draw(_SPAN) + 20, unless=unless
         ),
         Sum(name="sum", columns=draw(some), maximum=draw(_SPAN), severity=severity, reason='a "reason"'),
-        Count(name="count", columns=draw(some), maximum=draw(st.integers(0, 3)), source="source"),
+        Count(name="count", columns=draw(some), maximum=draw(st.integers(0, 3)), source="source", where=where),
+        Caps(name="caps", limits=dict.fromkeys(draw(some), draw(_SPAN)), advice=draw(st.booleans()), where=where),
+        Observed(name="observed", columns=draw(some), numbers=draw(some), minimum_rows=3, unless=unless),
         Ordering(name="order", lower=draw(some)[0], upper=draw(some)[0], offset=draw(_LOW), unless=unless),
     )
     return tuple(draw(st.lists(st.sampled_from(every), max_size=4, unique_by=lambda rule: rule.name)))

@@ -6,50 +6,30 @@ look at them.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 import numpy as np
-from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from pyro_hcvae.data.rule_base import (
+    BaseRule,
+    Bools,
+    ColumnsRule,
+    beyond,
+    equals,
+    exceeds,
+    listed,
+    quantity,
+    values_of,
+)
+from pyro_hcvae.data.tabled_rules import Observed, Sintering
 
 if TYPE_CHECKING:
     import pandas as pd
 
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
-Severity = Literal["hard", "warning"]
-_ROUNDING = 1e-6
 
-
-class _Rule(BaseModel):
-    """What every rule has. A cell that is no number breaks none: structural validity is judged elsewhere."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str = Field(min_length=1)
-    severity: Severity = "warning"
-    """``hard``: a recipe that breaks it cannot be made. ``warning``: it is unusual, and wants a second look."""
-    reason: str = ""
-    """Why the rule is there, for the person who reads that a recipe breaks it."""
-    source: str = ""
-    """Where its numbers come from."""
-
-
-class _ColumnsRule(_Rule):
-    columns: tuple[str, ...] = Field(min_length=1)
-
-    def names(self) -> tuple[str, ...]:
-        """Columns that the rule speaks of."""
-        return self.columns
-
-    def without(self, dropped: Collection[str]) -> Self | None:
-        """The rule on the columns that are left; None if there are none."""
-        left = tuple(c for c in self.columns if c not in dropped)
-        return self.model_copy(update={"columns": left}) if left else None
-
-
-class Range(_ColumnsRule):
+class Range(ColumnsRule):
     """Each of some columns lies within ``minimum`` to ``maximum``, inclusive; one of the two may lack."""
 
     kind: Literal["range"] = "range"
@@ -66,41 +46,78 @@ class Range(_ColumnsRule):
             raise ValueError(f"rule {self.name!r}: minimum {self.minimum:g} is above maximum {self.maximum:g}")
         return self
 
-    def broken(self, frame: pd.DataFrame) -> Bools:
-        """Whether each row breaks the rule, shape ``(rows,)``."""
-        values = _values(frame, self.columns)
-        outside = np.zeros(values.shape, dtype=np.bool_)
-        if self.minimum is not None:
-            outside |= _above(np.full(values.shape, self.minimum), values)
-        if self.maximum is not None:
-            outside |= _above(values, np.full(values.shape, self.maximum))
-        return np.asarray((outside & ~_equal(values, self.unless)).any(axis=1))
+    def _limits(self) -> tuple[float, float]:
+        return (
+            -np.inf if self.minimum is None else self.minimum,
+            np.inf if self.maximum is None else self.maximum,
+        )
+
+    def _outside(self, frame: pd.DataFrame) -> Bools:
+        values = values_of(frame, self.columns)
+        low, high = (np.full(values.shape, limit) for limit in self._limits())
+        outside = exceeds(low, values) | exceeds(values, high)
+        return np.asarray((outside & ~equals(values, self.unless)).any(axis=1))
+
+    def _said(self, frame: pd.DataFrame, units: Mapping[str, str]) -> list[str]:
+        return beyond(frame, {c: self._limits() for c in self.columns}, units, unless=self.unless)
 
 
-class Sum(_ColumnsRule):
+class Caps(BaseRule):
+    """Each of some columns is at most its own limit."""
+
+    kind: Literal["caps"] = "caps"
+    limits: dict[str, float] = Field(min_length=1)
+
+    def _own(self) -> tuple[str, ...]:
+        return tuple(self.limits)
+
+    def _without(self, dropped: Collection[str]) -> Self | None:
+        left = {c: limit for c, limit in self.limits.items() if c not in dropped}
+        return self.model_copy(update={"limits": left}) if left else None
+
+    def _outside(self, frame: pd.DataFrame) -> Bools:
+        values = values_of(frame, self._own())
+        limits = np.broadcast_to(np.array(list(self.limits.values())), values.shape)
+        return np.asarray(exceeds(values, limits).any(axis=1))
+
+    def _said(self, frame: pd.DataFrame, units: Mapping[str, str]) -> list[str]:
+        return beyond(frame, {c: (-np.inf, limit) for c, limit in self.limits.items()}, units)
+
+
+class Sum(ColumnsRule):
     """The sum of some columns is at most ``maximum``."""
 
     kind: Literal["sum"] = "sum"
     maximum: float
 
-    def broken(self, frame: pd.DataFrame) -> Bools:
-        """Whether each row breaks the rule, shape ``(rows,)``."""
-        total = _values(frame, self.columns).sum(axis=1)
-        return _above(total, np.full(len(total), self.maximum))
+    def _outside(self, frame: pd.DataFrame) -> Bools:
+        total = values_of(frame, self.columns).sum(axis=1)
+        return exceeds(total, np.full(len(total), self.maximum))
+
+    def _said(self, frame: pd.DataFrame, units: Mapping[str, str]) -> list[str]:
+        unit = units.get(self.columns[0], "")
+        return [
+            f"{listed(self.columns, row, units)}: {quantity('sum', row.sum(), {'sum': unit})} is above {self.maximum:g}"
+            for row in values_of(frame, self.columns)
+        ]
 
 
-class Count(_ColumnsRule):
+class Count(ColumnsRule):
     """At most ``maximum`` of some components are present."""
 
     kind: Literal["count"] = "count"
     maximum: int = Field(ge=0)
 
-    def broken(self, frame: pd.DataFrame) -> Bools:
-        """Whether each row breaks the rule, shape ``(rows,)``."""
-        return np.asarray((_values(frame, self.columns) > 0).sum(axis=1) > self.maximum)
+    def _outside(self, frame: pd.DataFrame) -> Bools:
+        return np.asarray((values_of(frame, self.columns) > 0).sum(axis=1) > self.maximum)
+
+    def _said(self, frame: pd.DataFrame, units: Mapping[str, str]) -> list[str]:
+        return [
+            f"{listed(self.columns, row, units)}: more than {self.maximum}" for row in values_of(frame, self.columns)
+        ]
 
 
-class Ordering(_Rule):
+class Ordering(BaseRule):
     """``lower`` is at most ``upper`` plus ``offset``."""
 
     kind: Literal["ordering"] = "ordering"
@@ -110,33 +127,23 @@ class Ordering(_Rule):
     unless: float | None = None
     """Value of either column for which the rule says nothing: that of a step that was not done."""
 
-    def names(self) -> tuple[str, ...]:
-        """Columns that the rule speaks of."""
+    def _own(self) -> tuple[str, ...]:
         return (self.lower, self.upper)
 
-    def without(self, dropped: Collection[str]) -> Self | None:
-        """The rule itself; None if one of its columns is dropped."""
-        return None if set(self.names()) & set(dropped) else self
+    def _without(self, dropped: Collection[str]) -> Self | None:
+        return None if set(self._own()) & set(dropped) else self
 
-    def broken(self, frame: pd.DataFrame) -> Bools:
-        """Whether each row breaks the rule, shape ``(rows,)``."""
-        values = _values(frame, self.names())
-        above = _above(values[:, 0], values[:, 1] + self.offset)
-        return np.asarray(above & ~_equal(values, self.unless).any(axis=1))
+    def _outside(self, frame: pd.DataFrame) -> Bools:
+        values = values_of(frame, self._own())
+        above = exceeds(values[:, 0], values[:, 1] + self.offset)
+        return np.asarray(above & ~equals(values, self.unless).any(axis=1))
 
-
-Rule = Annotated[Range | Sum | Count | Ordering, Field(discriminator="kind")]
-
-
-def _values(frame: pd.DataFrame, columns: tuple[str, ...]) -> Floats:
-    values: Floats = frame[list(columns)].to_numpy(np.float64)
-    return values
+    def _said(self, frame: pd.DataFrame, units: Mapping[str, str]) -> list[str]:
+        more = f" by more than {self.offset:g}" if self.offset else ""
+        return [
+            f"{quantity(self.lower, low, units)} is above {quantity(self.upper, high, units)}{more}"
+            for low, high in values_of(frame, self._own())
+        ]
 
 
-def _above(values: Floats, limits: Floats) -> Bools:
-    """Whether values pass their limits by more than the rounding of binary fractions; False where one is NaN."""
-    return np.asarray(values > limits + _ROUNDING * np.abs(limits))
-
-
-def _equal(values: Floats, wanted: float | None) -> Bools:
-    return np.zeros(values.shape, dtype=np.bool_) if wanted is None else np.asarray(values == wanted)
+Rule = Annotated[Range | Sum | Count | Ordering | Caps | Sintering | Observed, Field(discriminator="kind")]

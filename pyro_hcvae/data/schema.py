@@ -19,6 +19,7 @@ import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from pyro_hcvae.data.rules import Rule
+from pyro_hcvae.data.tabled_rules import Sintering
 from pyro_hcvae.errors import InputError
 
 Transform = Literal["linear", "log", "log1p"]
@@ -283,7 +284,7 @@ class RecipeSchema(_Frozen):
     identifiers: tuple[str, ...] = ()
     """Columns that may stand in the file and are not modelled."""
     rules: tuple[Rule, ...] = ()
-    """What makes a recipe unusual or impossible to make in this reaction: ranges, sums, counts, orderings of columns."""
+    """What makes a recipe unusual or impossible to make in this reaction: limits, sums, counts, orderings of columns."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -315,6 +316,13 @@ class RecipeSchema(_Frozen):
                 if column not in known:
                     hint = self.did_you_mean(column, known)
                     raise ValueError(f"rule {rule.name!r}: no recipe or condition column {column!r} of numbers; {hint}")
+            if isinstance(rule, Sintering):
+                for column in rule.temperatures:
+                    unit = self.units().get(column, "")
+                    if unit not in (rule.unit, "°C" if rule.unit == "degC" else rule.unit):
+                        raise ValueError(
+                            f"rule {rule.name!r}: {column!r} is in {unit or 'no unit'}, the rule's 'unit' is {rule.unit}"
+                        )
 
     @property
     def blocks(self) -> tuple[Block, ...]:
@@ -422,7 +430,7 @@ class RecipeSchema(_Frozen):
         lines.append(f"performance\n  {line(self.performance)}")
         if self.rules:
             lines.append("rules")
-            lines += [f"  {rule.severity}: {rule.name}" for rule in self.rules]
+            lines += [f"  {rule.severity}{' (advice)' if rule.advice else ''}: {rule.name}" for rule in self.rules]
         return "\n".join(lines)
 
     def to_toml(self) -> str:

@@ -114,11 +114,11 @@ class Fold:
         return {name: value for part in parts for name, value in part.items()}
 
     def _rules(self, draws: pd.DataFrame) -> dict[str, float]:
-        """Structural validity and what breaks it, and the share of draws that keep all rules of the schema."""
+        """Structural validity and what breaks it, and the share of draws that keep all rules of the schema but advice."""
         schema = self.train.schema
         broken = structural_problems(draws, schema)
         out = {"valid": float(1 - broken.any(axis=1).mean())}
         out |= {f"broken: {rule}": float(share) for rule, share in broken.mean().items() if share > 0}
-        if rules := feasibility_rules(schema):
+        if rules := [rule for rule in feasibility_rules(schema) if not rule.advice]:
             out["keeps the rules"] = float(1 - broken_rules(draws, rules).any(axis=1).mean())
         return out

@@ -108,6 +108,13 @@ def test_a_file_is_loaded(tmp_path):
                 ('kind = "cap"\ncolumns = ["Ni"]', "kind = 'cap': known kinds are 'range', 'sum', 'count', 'ordering'"),
                 ('kind = "count"\ncolumns = ["Ni"]\nmaximum = 1\nseverity = "fatal"', "rules.0.count.severity"),
                 ('kind = "count"\ncolumns = ["Ni"]\nmaximum = 1\nunless = 0.0', "unknown key 'unless'"),
+                ('kind = "caps"\nlimits = { ni = 1.0 }', "'ni' of numbers; did you mean 'Ni'"),
+                ('kind = "sum"\ncolumns = ["Ni"]\nmaximum = 1\nwhere = [{ columns = ["ni"] }]', "did you mean 'Ni'"),
+                (
+                    'kind = "sintering"\ncolumns = ["Ni"]\ntemperatures = ["T"]',
+                    "'T' is in K, the rule's 'unit' is degC",
+                ),
+                ('kind = "sintering"\ncolumns = ["Ni"]\ntemperatures = ["Co"]\nunit = "K"', "'Co' is in wt%"),
             ]
         ],
     ],
