@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import date, timedelta
 from typing import Any
 
@@ -31,12 +31,20 @@ class NumberReader:
         decimal: Decimal mark of cells that are text.
         thousands: Thousands separator of cells that are text.
         missing: Remedy to name for empty cells, which are then errors; None: empty cells are allowed and become NaN.
+        open_columns: Columns in which they are allowed all the same.
     """
 
     def __init__(
-        self, columns: Sequence[str], decimal: str = ".", thousands: str | None = None, *, missing: str | None
+        self,
+        columns: Sequence[str],
+        decimal: str = ".",
+        thousands: str | None = None,
+        *,
+        missing: str | None,
+        open_columns: Collection[str] = (),
     ) -> None:
         self._columns, self._decimal, self._thousands, self._missing = columns, decimal, thousands, missing
+        self._open = open_columns
         self._found: dict[tuple[str, str], Places] = {}
 
     def read(self, cells: pd.Series) -> NDArray[np.float64]:
@@ -64,7 +72,7 @@ class NumberReader:
             of_kind = kinds == kind
             if kind != "empty":
                 self._add(str(kind), cells[of_kind], distinct[position[of_kind]])
-            elif self._missing is not None:
+            elif self._missing is not None and cells.name not in self._open:
                 self._add("empty", cells[of_kind], ["empty"] * len(cells))
 
     def _add(self, kind: str, cells: pd.Series, texts: Sequence[str]) -> None:

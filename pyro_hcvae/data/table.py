@@ -22,7 +22,7 @@ from pyro_hcvae.errors import InputError
 
 PROPOSAL_PREFIX = "proposal: "
 """Columns that an export adds to the table's own; an import passes over them."""
-Purpose = Literal["training", "conditions", "partial"]
+Purpose = Literal["training", "conditions", "partial", "recipes"]
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,8 @@ class RecipeTable:
             path: CSV, Excel or Parquet file.
             schema: Meaning of its columns.
             purpose: ``training`` needs every modelled column and cell; ``conditions`` needs the condition and
-                performance columns and looks at no other; ``partial`` lets any cell be empty and any column lack.
+                performance columns and looks at no other; ``partial`` lets any cell be empty and any column lack; ``recipes``
+                looks at recipe columns alone: a component whose column lacks is absent, settings of steps may be open.
             options: How the file writes its numbers.
             drop_columns: Components to leave out of the model, or columns of the file to pass over.
             skip_bad_rows: Leave rows with errors out (they stay in the report) instead of stopping.
@@ -180,7 +181,7 @@ def _wanted_columns(
         wanted = list(needed)
     else:
         needed = schema.columns if purpose == "training" else ()
-        wanted = list(schema.columns)
+        wanted = list(schema.recipe_columns if purpose == "recipes" else schema.columns)
     unknown = [c for c in header if c not in known and not c.startswith(PROPOSAL_PREFIX)]
     lacking = [c for c in needed if c not in header]
     if len(lacking) > 0.5 * len(needed):
@@ -188,6 +189,13 @@ def _wanted_columns(
             "other-table", "error",
             f"this table does not look like schema {schema.name!r}: {len(lacking)} of its {len(needed)} columns are not in "
             f"the file ({', '.join(lacking[:5])}, ...)",
+            "Name the schema that describes it with --schema FILE, or draft one with: pyro-hcvae schema init TABLE",
+        )  # fmt: skip
+        return []
+    if purpose == "recipes" and not set(schema.component_columns) & set(header):
+        report.add(
+            "other-table", "error",
+            f"this table does not look like schema {schema.name!r}: it has no column of a component",
             "Name the schema that describes it with --schema FILE, or draft one with: pyro-hcvae schema init TABLE",
         )  # fmt: skip
         return []
@@ -212,16 +220,34 @@ def _wanted_columns(
 def _read_columns(
     raw: RawTable, schema: RecipeSchema, wanted: Sequence[str], purpose: Purpose, report: ImportReport
 ) -> Columns:
-    """Read the wanted columns, in schema order; for purpose ``partial`` the others are there too, and open."""
+    """Read the wanted columns, in schema order.
+
+    For purpose ``partial`` the others are there too, and open; for ``recipes`` those of the recipe are, and components are 0.
+    """
     decimal, thousands = raw.options.decimal, raw.options.thousands
     missing = None if purpose == "partial" else f"Fill them in (0 where a component is absent), {SKIP}"
+    # A recipe may be written down before its treatment is settled; what it consists of may not.
+    open_columns = set(schema.recipe_columns) - set(schema.component_columns) if purpose == "recipes" else set()
     blocks = [b for b in schema.blocks if isinstance(b, Category) and b.column in wanted]
-    codes = {block.column: CodeReader(block, decimal, thousands, missing=missing) for block in blocks}
-    numbers = NumberReader([name for name in wanted if name not in codes], decimal, thousands, missing=missing)
-    names = schema.columns if purpose == "partial" else [name for name in schema.columns if name in wanted]
+    codes = {
+        block.column: CodeReader(block, decimal, thousands, missing=None if block.column in open_columns else missing)
+        for block in blocks
+    }
+    plain = [name for name in wanted if name not in codes]
+    numbers = NumberReader(plain, decimal, thousands, missing=missing, open_columns=open_columns)
+    absent: list[str] = []
+    match purpose:
+        case "partial":
+            names: Sequence[str] = schema.columns
+        case "recipes":
+            names = schema.recipe_columns
+            absent = [name for name in schema.component_columns if name not in wanted]
+        case _:
+            names = [name for name in schema.columns if name in wanted]
     columns = Columns(names, {b.column for b in schema.blocks if isinstance(b, Category)}, raw.capacity)
     for chunk in raw.chunks:
         cells = {name: codes.get(name, numbers).read(chunk[name]) for name in wanted}
+        cells |= {name: np.zeros(len(chunk)) for name in absent}
         columns.append(chunk.index.to_numpy(), cells)
     numbers.report(report)
     for code in codes.values():

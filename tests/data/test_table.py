@@ -308,6 +308,29 @@ def test_partial_rows_may_lack_all():
     assert "'Nickel'" in refusal(rows({})[["Ni"]].rename(columns={"Ni": "Nickel"}), purpose="partial")
 
 
+def test_purpose_recipes_takes_lacking_components_as_absent_and_leaves_treatments_open():
+    frame = rows({"MgO": 60.0, "Calc t": None, "Red T": 0.0, "Yield": None, "T": -5.0})
+    table = RecipeTable.from_frame(frame.drop(columns=["Co", "Method", "Al2O3"]), SCHEMA, purpose="recipes")
+    assert tuple(table.frame.columns) == SCHEMA.recipe_columns
+    row = table.frame.loc[2]
+    assert set(row.index[row.isna()]) == {"Method", "Calc t"}
+    assert (row["Co"], row["Al2O3"], row["MgO"]) == (0.0, 0.0, 100.0)  # shares sum to their total
+    assert (row["Red T"], row["Red H2"]) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("change", "part"), [({"Ni": None}, "'Ni': empty"), ({"Ni": -1.0}, "'Ni': -1"), ({"Method": 9}, "'Method': 9")]
+)
+def test_purpose_recipes_refuses_open_components_and_what_is_wrong(change, part):
+    assert f"row 2, column {part}" in refusal(rows(change), purpose="recipes")
+
+
+def test_purpose_recipes_needs_a_component():
+    frame = rows({})
+    assert "no column of a component" in refusal(frame[["Method", "T"]], purpose="recipes")
+    assert "'Nickel'" in refusal(frame.rename(columns={"Ni": "Nickel"}), purpose="recipes")
+
+
 def test_from_frame_needs_numbered_rows():
     assert "reset_index" in refusal(rows({}, {}).set_axis([2, 2]))
     assert "reset_index" in refusal(rows({}).set_axis(["first"]))
