@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from pyro_hcvae import __version__
-from pyro_hcvae.cli import complete, demo, evaluate, fit, propose, sample, schema, weigh
+from pyro_hcvae.cli import complete, demo, equilibrium, evaluate, fit, propose, sample, schema, weigh
 from pyro_hcvae.errors import InputError
 
 app = typer.Typer(
@@ -19,7 +19,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for module in (demo, fit, propose, complete, sample, weigh, evaluate):
+for module in (demo, fit, propose, complete, sample, weigh, equilibrium, evaluate):
     app.command()(module.command)
     app.registered_commands[-1].name = module.__name__.rsplit(".", maxsplit=1)[-1]
 app.add_typer(schema.app, name="schema")

@@ -2,7 +2,8 @@
 
 A schema is a TOML file. It lists the *stages* of a recipe in the order in which a laboratory decides them, the
 *blocks* of columns inside each stage, the reaction *conditions*, the *performance* column, the columns that identify
-a laboratory, and the feasibility *rules* of the reaction. Nothing else in the package knows a column by name.
+a laboratory, the feasibility *rules* of the reaction, and, if it is one whose equilibrium can be computed, the columns that
+make it up. Nothing else in the package knows a column by name.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Annotated, Any, Literal, Self
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from pyro_hcvae.data.reaction import Reaction
 from pyro_hcvae.data.rules import Rule
 from pyro_hcvae.data.tabled_rules import Sintering
 from pyro_hcvae.errors import InputError
@@ -285,6 +287,8 @@ class RecipeSchema(_Frozen):
     """Columns that may stand in the file and are not modelled."""
     rules: tuple[Rule, ...] = ()
     """What makes a recipe unusual or impossible to make in this reaction: limits, sums, counts, orderings of columns."""
+    reaction: Reaction | None = None
+    """Columns of temperature and feed, for reactions whose equilibrium limits the performance; None: nothing is judged by it."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -302,6 +306,9 @@ class RecipeSchema(_Frozen):
         if unknown := set(self.laboratory) - set(self.condition_columns):
             raise ValueError(f"'laboratory' names columns that are no conditions: {sorted(unknown)}")
         self._check_rules()
+        if self.reaction is not None:
+            units = {name: unit for name, unit in self.units().items() if name in self.condition_columns}
+            self.reaction.check(units, self.feed.names() if self.feed else (), self.performance.unit)
         return self
 
     def _check_rules(self) -> None:
@@ -431,6 +438,8 @@ class RecipeSchema(_Frozen):
         if self.rules:
             lines.append("rules")
             lines += [f"  {rule.severity}{' (advice)' if rule.advice else ''}: {rule.name}" for rule in self.rules]
+        if self.reaction is not None:
+            lines.append(f"equilibrium\n  {self.reaction.describe()}")
         return "\n".join(lines)
 
     def to_toml(self) -> str:

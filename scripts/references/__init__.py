@@ -1,1 +1,1 @@
-"""The training step as others would write it, for `benchmark_training.py`: by hand, in stock Pyro, in NumPyro, and its floor."""
+"""What others would write: the training step by hand, in stock Pyro, in NumPyro, and its floor; equilibria by Cantera."""
