@@ -16,13 +16,25 @@ ALLOWED = {
     "errors": set(),
     "data": {"errors"},
     "chemistry": {"errors", "data.schema", "data.rule_base", "data.tabled_rules", "data.validity"},
+    "constraints": {"errors", "data"},
     "model": {"errors", "data"},
     "inference": {"errors", "data", "model"},
     "posterior": {"errors", "data", "model", "chemistry", "constraints"},
     "designer": {"errors", "data", "model", "inference", "posterior", "chemistry", "constraints"},
     "evaluation": {"errors", "data", "model", "inference", "posterior", "designer", "chemistry"},
     "analysis": {"errors", "data", "model", "inference", "posterior", "designer", "chemistry", "evaluation"},
-    "study": {"errors", "data", "model", "inference", "posterior", "designer", "chemistry", "evaluation", "analysis"},
+    "study": {
+        "errors",
+        "data",
+        "model",
+        "inference",
+        "posterior",
+        "designer",
+        "chemistry",
+        "constraints",
+        "evaluation",
+        "analysis",
+    },
 }
 """Room -> rooms that it may import from. The command line and the page may use everything."""
 
