@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -12,6 +14,8 @@ import pandas as pd
 import torch
 from sklearn.exceptions import NotFittedError
 
+from pyro_hcvae.chemistry.prices import PriceTable, cost_per_wt_percent, load_prices
+from pyro_hcvae.constraints.collection import Constraints
 from pyro_hcvae.data.codec import RecipeCodec
 from pyro_hcvae.data.conditions import Conditions, resolve_conditions
 from pyro_hcvae.data.levels import fit_levels
@@ -30,7 +34,9 @@ from pyro_hcvae.posterior.importance import log_marginal
 from pyro_hcvae.posterior.partial import Completion, complete_rows
 from pyro_hcvae.posterior.performance import PerformancePredictor
 from pyro_hcvae.posterior.predictive import draw_recipes
-from pyro_hcvae.posterior.proposals import Proposals, propose_recipes
+from pyro_hcvae.posterior.proposals import Proposals, Request, propose_recipes
+from pyro_hcvae.posterior.reasons import KnownRecipes
+from pyro_hcvae.posterior.search import SearchConfig
 
 OnInterval = Callable[[Trainer], None]
 
@@ -104,7 +110,8 @@ class RecipeDesigner:
             InputError: If the table has too few groups, if ``out`` holds a run already, or if there is no such device.
         """
         self.schema, self.table = table.schema, table
-        self.__dict__.pop("predictor", None)  # it belongs to the table before
+        for of_the_table_before in ("predictor", "known"):
+            self.__dict__.pop(of_the_table_before, None)
         self.codec = RecipeCodec.fit(table.schema, table.frame, table.recipe_weights())
         if len(np.unique(groups_of(table, self.config.train.validation_group))) < 2:
             raise InputError(f"{table.report.source}: at least two different recipes are needed to learn anything")
@@ -208,6 +215,11 @@ class RecipeDesigner:
             self.schema, self.table.frame, self.table.recipe_ids(), seed=self.config.train.seed
         )
 
+    @cached_property
+    def known(self) -> KnownRecipes:
+        """The recipes of the table, to find neighbours in; indexed on first use."""
+        return KnownRecipes(self.table, self.codec)
+
     def conditions(self, settings: Mapping[str, float], target: float) -> Conditions:
         """Complete the conditions that are asked for with what is typical of the table.
 
@@ -215,6 +227,23 @@ class RecipeDesigner:
             InputError: If a name is unknown or a value impossible.
         """
         return resolve_conditions(self.schema, self.table.frame, settings, target)
+
+    def constraints(
+        self, texts: Iterable[str] = (), file: str | Path | None = None, prices: PriceTable | None = None
+    ) -> Constraints:
+        """Read constraints for `propose`.
+
+        Args:
+            texts: One constraint each, e.g. ``"Ni 2..10"``.
+            file: TOML file with a list ``constraints`` of more.
+            prices: Of the components; None: the built-in ones.
+
+        Raises:
+            InputError: If one cannot be read or names what the schema does not have.
+        """
+        costs = _finite(load_prices() if prices is None else prices, self.schema)
+        asked = Constraints.from_texts(texts, self.schema, prices=costs)
+        return asked if file is None else asked.adding(*Constraints.from_toml(file, self.schema, prices=costs).items)
 
     def sample(self, conditions: pd.DataFrame, draws_per_row: int = 1, *, seed: int = 0) -> Iterator[pd.DataFrame]:
         """Unfiltered posterior predictive recipes for every row of conditions.
@@ -246,8 +275,14 @@ class RecipeDesigner:
         target: float,
         n: int = 10,
         *,
-        seed: int = 0,
+        within: float | None = None,
+        constraints: Constraints | Iterable[str] = (),
+        pending: pd.DataFrame | None = None,
         allow_known: bool = False,
+        prices: PriceTable | None = None,
+        variety: float = 0.3,
+        search: SearchConfig | None = None,
+        seed: int = 0,
     ) -> Proposals:
         """Propose new recipes for conditions and a wanted performance.
 
@@ -255,22 +290,35 @@ class RecipeDesigner:
             conditions: Values by condition column, feed ratio or diluted share; the rest is taken as typical.
             target: Wanted performance, in the unit of its column.
             n: Number of distinct recipes.
-            seed: Fixes the proposals.
+            within: Largest wanted distance from the target; None: the target or better is wanted.
+            constraints: What every proposal must satisfy, e.g. ``["Pt+Rh <= 1", "supports in MgO, SiO2"]``.
+            pending: Recipes under way (recipe columns), which are not proposed again.
             allow_known: Whether recipes of the table may be proposed.
+            prices: Of the components; None: the built-in dated ones.
+            variety: Weight of not being alike, from 0 (the best, however alike) to 1.
+            search: How much is searched.
+            seed: Fixes the proposals.
 
         Raises:
-            InputError: If ``n < 1`` or the conditions are impossible.
+            InputError: If an argument makes no sense, the conditions are impossible, the constraints contradict each other or the
+                schema (names the conflict), or nothing was found.
         """
-        return propose_recipes(
-            self.network,
-            self.codec,
-            self.table,
-            self.predictor,
-            self.conditions(conditions, target),
-            n,
-            seed=seed,
+        prices = load_prices() if prices is None else prices
+        if not isinstance(constraints, Constraints):
+            constraints = self.constraints(constraints, prices=prices)
+        request = Request(
+            conditions=self.conditions(conditions, target),
+            n=n,
+            constraints=replace(constraints, prices=_finite(prices, self.schema), distance=self.known.distance),
+            within=within,
+            pending=pending,
             allow_known=allow_known,
+            search=search or SearchConfig(),
+            variety=variety,
+            costs=cost_per_wt_percent(self.schema, prices),
+            seed=seed,
         )
+        return propose_recipes(self.network, self.codec, self.known, self.predictor, request)
 
     def complete(
         self, partial: RecipeTable, n: int = 5, *, proposals: int = 2000, seed: int = 0, as_drawn: bool = False
@@ -307,6 +355,10 @@ class RecipeDesigner:
         header = self.table.header or self.schema.columns
         columns = [*header, *(c for c in self.schema.columns if c not in header), *extra]
         return frame.reindex(columns=columns)
+
+
+def _finite(prices: PriceTable, schema: RecipeSchema) -> dict[str, float]:
+    return {name: cost for name, cost in cost_per_wt_percent(schema, prices).items() if math.isfinite(cost)}
 
 
 def _device(name: str) -> torch.device:

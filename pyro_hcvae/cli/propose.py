@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,6 +11,9 @@ import typer
 from pyro_hcvae.cli import options
 
 if TYPE_CHECKING:
+    import pandas as pd
+
+    from pyro_hcvae.data.schema import RecipeSchema
     from pyro_hcvae.designer import RecipeDesigner
     from pyro_hcvae.posterior.proposals import Proposals
 
@@ -22,6 +26,33 @@ def command(
         typer.Option("--set", metavar="NAME=VALUE", help="A condition, by column or feed ratio; may be repeated."),
     ] = None,
     n: Annotated[int, typer.Option("-n", "--number", min=1, help="Number of distinct recipes.")] = 10,
+    within: Annotated[
+        float | None,
+        typer.Option(
+            "--within", help="Look for the target itself, at most so far from it; default: the target or better."
+        ),
+    ] = None,
+    constraint: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--constraint", metavar="TEXT", help="What every recipe must satisfy, e.g. 'Pt+Rh <= 1'; may be repeated."
+        ),
+    ] = None,
+    constraints_file: Annotated[
+        Path | None, typer.Option("--constraints", help="TOML file with a list 'constraints' of such texts.")
+    ] = None,
+    pending: Annotated[
+        Path | None, typer.Option("--pending", help="Table of recipes under way, which are not proposed again.")
+    ] = None,
+    prices: Annotated[
+        Path | None, typer.Option("--prices", help="CSV file with prices of your own, over the built-in ones.")
+    ] = None,
+    variety: Annotated[
+        float, typer.Option("--variety", min=0, max=1, help="0: the best, however alike; 1: as different as can be.")
+    ] = 0.3,
+    moves: Annotated[
+        int, typer.Option("--moves", min=0, help="Moves of each search chain; more find rarer recipes.")
+    ] = 40,
     seed: options.Seed = 0,
     out: Annotated[
         Path | None, typer.Option("--out", help="CSV file; default: recipes.csv in the run folder, numbered.")
@@ -39,17 +70,34 @@ def command(
     Examples:
       pyro-hcvae propose runs/drm --set "Reaction T=700" --set "CO2/CH4=1" --target 85 -n 20
 
+      pyro-hcvae propose runs/drm --target 80 --constraint "exclude Pt Rh" --constraint "metals at most 2"
+      --constraint "same Calcination T"
+
       pyro-hcvae propose runs/drm --set "Reaction T=600" --target 60 --json
     """
     settings = options.settings(setting or [])
     path = out if out is not None else options.free_name(run / "recipes.csv")
 
+    from pyro_hcvae.chemistry.prices import load_prices
     from pyro_hcvae.designer import RecipeDesigner
+    from pyro_hcvae.posterior.search import SearchConfig
 
-    designer = RecipeDesigner.load(run)
+    designer, known_prices = RecipeDesigner.load(run), load_prices(prices)
     options.check_out(path, force=force)
     options.check_out(intervals_beside(path), force=force)
-    proposals = designer.propose(settings, target, n, seed=seed, allow_known=allow_known)
+    proposals = designer.propose(
+        settings,
+        target,
+        n,
+        within=within,
+        constraints=designer.constraints(constraint or [], constraints_file, known_prices),
+        pending=None if pending is None else _pending(pending, designer.schema),
+        allow_known=allow_known,
+        prices=known_prices,
+        variety=variety,
+        search=SearchConfig(moves=moves),
+        seed=seed,
+    )
     intervals = write(designer, proposals, path)
     if json:
         options.print_json(
@@ -63,6 +111,14 @@ def command(
                 "drawn": proposals.drawn,
                 "valid": proposals.valid,
                 "novel": proposals.novel,
+                "allowed": proposals.allowed,
+                "search": {
+                    "effective_start": proposals.search.effective_start,
+                    "proposed_start": proposals.search.proposed_start,
+                    "effective_chains": proposals.search.effective_chains,
+                    "acceptance": proposals.search.acceptance,
+                },
+                "equilibrium": None if proposals.equilibrium is None else asdict(proposals.equilibrium),
                 "predictor": {"r2_by_recipe": designer.predictor.r2, "mae_by_recipe": designer.predictor.mae},
                 "recipes": options.records(proposals.frame),
             }
@@ -70,8 +126,15 @@ def command(
         return
     show(designer, proposals)
     if len(proposals.frame) < n:
-        typer.echo(f"Only {len(proposals.frame)} distinct new recipes were found for these conditions.", err=True)
-    typer.echo(f"Recipes: {path}\nIntervals: {intervals}")
+        typer.echo(f"Only {len(proposals.frame)} distinct recipes were found that may be proposed.", err=True)
+    typer.echo(f"Recipes, with the reasons for each: {path}\nIntervals: {intervals}")
+
+
+def _pending(path: Path, schema: RecipeSchema) -> pd.DataFrame:
+    """Recipes of a file, all of whose recipe columns are needed."""
+    from pyro_hcvae.data.table import RecipeTable
+
+    return RecipeTable.read(path, schema, purpose="recipes").frame
 
 
 def write(designer: RecipeDesigner, proposals: Proposals, path: Path) -> Path:
@@ -96,6 +159,8 @@ def show(designer: RecipeDesigner, proposals: Proposals) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from pyro_hcvae.data.table import PROPOSAL_PREFIX
+
     schema, predictor, conditions = designer.schema, designer.predictor, proposals.conditions
     units = schema.units()
     console = Console()
@@ -109,28 +174,43 @@ def show(designer: RecipeDesigner, proposals: Proposals) -> None:
     for warning in conditions.warnings:
         console.print(f"Warning: {warning}", highlight=False)
     console.print(
-        f"{proposals.drawn} draws, {proposals.valid} valid, {proposals.novel} not in the table. Predictor on recipes it has not "
-        f"seen: R2 {predictor.r2:.2f}, mean error {predictor.mae:.1f} {schema.performance.unit}",
+        f"{proposals.drawn} draws, {proposals.valid} valid, {proposals.novel} not in the table, {proposals.allowed} allowed. "
+        f"Effective sample size: {proposals.search.effective_start:.0f} at the start, "
+        f"{proposals.search.effective_chains:.0f} of the chains. Predictor on recipes it has not seen: R2 {predictor.r2:.2f}, "
+        f"mean error {predictor.mae:.1f} {schema.performance.unit}",
         highlight=False,
     )
+    if proposals.equilibrium is not None:
+        verdict = proposals.equilibrium
+        console.print(f"Equilibrium: {verdict.level}. {verdict.reason} {verdict.carbon_risk}".rstrip(), highlight=False)
     table = Table(box=SIMPLE, show_edge=False)
     table.add_column("rank", justify="right")
     table.add_column(" -> ".join(stage.name for stage in schema.stages))
     table.add_column(f"predicted\n{schema.performance.name} {schema.performance.unit}".rstrip())
-    table.add_column("reaches\ntarget", justify="right")
-    columns = {c.removeprefix("proposal: "): c for c in proposals.frame.columns if c.startswith("proposal: ")}
+    near = proposals.frame.filter(like="near the target").columns
+    table.add_column("comes\nnear" if len(near) else "reaches\ntarget", justify="right")
+    table.add_column("warnings", justify="right")
+    table.add_column("nearest known:\nrow, distance", justify="right")
+    columns = {c.removeprefix(PROPOSAL_PREFIX): c for c in proposals.frame.columns if c.startswith(PROPOSAL_PREFIX)}
+    cost = columns.get("metal cost [USD/kg]")
+    if cost:
+        table.add_column("metals\nUSD/kg", justify="right")
     predicted = next(
         columns[c] for c in columns if c.startswith("predicted ") and " low " not in c and " high " not in c
     )
     low = next(columns[c] for c in columns if " low 5 %" in c)
     high = next(columns[c] for c in columns if " high 95 %" in c)
-    reach = columns["probability to reach the target"]
+    reach = next(columns[c] for c in columns if c.startswith("probability to "))
     for row in proposals.frame.to_dict("records"):
+        said = [part for part in row[columns["rules broken"]].split(" | ") if part and not part.startswith("note")]
         table.add_row(
             str(row[columns["rank"]]),
             "\n-> ".join(stage_in_words(stage, row) for stage in schema.stages),
             f"{row[predicted]:.0f} ({row[low]:.0f} to {row[high]:.0f})",
             f"{100 * row[reach]:.0f} %",
+            str(len(said)) if said else "none",
+            f"{row[columns['nearest known recipe [row]']]}, {row[columns['distance to it [sd]']]:.2g}",
+            *([f"{row[cost]:.3g}"] if cost else []),
         )
     console.print(table)
 

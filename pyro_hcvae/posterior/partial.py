@@ -62,14 +62,14 @@ def complete_rows(
     frame = partial.frame.copy()
     for block in schema.blocks:
         if isinstance(block, Fractions):
-            _close_shares(frame, block, partial.report.source)
+            close_shares(frame, block, partial.report.source)
     for position, row in enumerate(frame.index):
         given = frame.iloc[[position]]
 
         def accept(rows: Tensor, given: pd.DataFrame = given) -> Tensor:
             drawn = codec.decode(rows)
             agree = _agrees(drawn, given, schema)
-            agree[agree] = is_valid(_keep_given(drawn[agree], given, schema), schema)
+            agree[agree] = is_valid(keep_given(drawn[agree], given, schema), schema)
             return torch.from_numpy(agree).to(rows.device)
 
         out = complete_recipe(
@@ -80,7 +80,7 @@ def complete_rows(
                 f"{partial.report.source}: row {row} cannot be completed: none of {out.proposed} draws agrees with the cells "
                 "that it gives. Leave more cells open, or check that they go together"
             )
-        filled = _keep_given(codec.decode(out.packed), given, schema)
+        filled = keep_given(codec.decode(out.packed), given, schema)
         if not as_drawn:
             filled = _rounded(filled, given, schema)
         beside = given[[*schema.condition_columns, schema.performance.name]]
@@ -102,7 +102,7 @@ def _rounded(filled: pd.DataFrame, given: pd.DataFrame, schema: RecipeSchema) ->
     return pd.concat([rounded[good], filled[~good]]).sort_index()
 
 
-def _close_shares(frame: pd.DataFrame, block: Fractions, source: str) -> None:
+def close_shares(frame: pd.DataFrame, block: Fractions, source: str) -> None:
     """Set open shares to 0 where the given ones are the whole already."""
     columns = list(block.columns)
     values = frame[columns].to_numpy(np.float64).copy()
@@ -159,7 +159,7 @@ def _agrees(drawn: pd.DataFrame, given: pd.DataFrame, schema: RecipeSchema) -> N
     return agree
 
 
-def _keep_given(drawn: pd.DataFrame, given: pd.DataFrame, schema: RecipeSchema) -> pd.DataFrame:
+def keep_given(drawn: pd.DataFrame, given: pd.DataFrame, schema: RecipeSchema) -> pd.DataFrame:
     """Put the given cells in place exactly; open shares take up what the given ones leave, in their drawn proportions."""
     out = drawn.copy()
     for block in schema.blocks:
@@ -170,7 +170,9 @@ def _keep_given(drawn: pd.DataFrame, given: pd.DataFrame, schema: RecipeSchema) 
             if unknown.any() and np.nansum(values) > 0:
                 shares = out[columns].to_numpy(np.float64).copy()
                 rest = block.total - np.nansum(values)
-                shares[:, unknown] *= (rest / shares[:, unknown].sum(axis=1))[:, None]
+                drawn_rest = shares[:, unknown].sum(axis=1)
+                # Where no open share was drawn there is nothing to take up the rest: the sum stays wrong, the row is no recipe.
+                shares[:, unknown] *= (rest / np.where(drawn_rest > 0, drawn_rest, 1.0))[:, None]
                 out[columns] = shares
     for name in schema.recipe_columns:
         value = given[name].iloc[0]

@@ -86,8 +86,9 @@ class PerformancePredictor:
             {"mean": np.clip(mean, *bounds), "low": np.clip(mean + low, *bounds), "high": np.clip(mean + high, *bounds)}
         )
 
-    def probability_of(self, mean: Floats, target: float) -> Floats:
-        """Probability that a measurement meets the target, given predicted means ``(B,)``: share of errors that reach it."""
+    def probability_of(self, predicted: pd.DataFrame, target: float) -> Floats:
+        """Probability that a measurement meets the target, from what `predict` returned, shape ``(B,)``: share of errors."""
+        mean = predicted["mean"].to_numpy(np.float64)
         if self.schema.performance.higher_is_better:
             missed = np.searchsorted(self.residuals, target - mean, side="left")
             return 1 - missed / len(self.residuals)

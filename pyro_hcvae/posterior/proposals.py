@@ -1,40 +1,83 @@
-"""Proposals: draws that were rounded, checked, compared with what is known, ranked, and explained."""
+"""Proposals: recipes that were searched for, checked, compared with what is known, ranked, and explained."""
 
 from __future__ import annotations
 
 import math
-from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from pyro_hcvae.data import sites
-from pyro_hcvae.data.batch import RecipeBatch
+from pyro_hcvae.chemistry import verdicts
+from pyro_hcvae.chemistry.rules import broken_rules, feasibility_rules, judge
+from pyro_hcvae.constraints.collection import Constraints
+from pyro_hcvae.constraints.feasibility import feasible
+from pyro_hcvae.constraints.language import Fix, Shared
+from pyro_hcvae.constraints.repair import changes, pick_shared, repair
 from pyro_hcvae.data.codec import RecipeCodec
+from pyro_hcvae.data.columns import row_hashes
 from pyro_hcvae.data.conditions import Conditions
 from pyro_hcvae.data.grid import round_to_grid
-from pyro_hcvae.data.schema import Amounts, Category, Fractions, RecipeSchema
-from pyro_hcvae.data.table import PROPOSAL_PREFIX, RecipeTable, row_groups
-from pyro_hcvae.data.validity import is_valid
+from pyro_hcvae.data.table import PROPOSAL_PREFIX
 from pyro_hcvae.errors import InputError
 from pyro_hcvae.model.hierarchical import HierarchicalCVAE
-from pyro_hcvae.posterior.importance import log_marginal
+from pyro_hcvae.posterior.annotations import (
+    change_columns,
+    metal_cost,
+    nearest_columns,
+    predicted_columns,
+    rule_columns,
+)
+from pyro_hcvae.posterior.asked import Asked
+from pyro_hcvae.posterior.candidates import Candidates, Goal
+from pyro_hcvae.posterior.intervals import in_words, intervals, log_density
 from pyro_hcvae.posterior.performance import PerformancePredictor
-from pyro_hcvae.posterior.predictive import draw_recipes, explain
+from pyro_hcvae.posterior.ranking import varied
+from pyro_hcvae.posterior.reasons import KnownRecipes
+from pyro_hcvae.posterior.search import Search, SearchConfig, search
 
-_ROUNDS, _DRAWS = 8, 2000
-"""Rounds of draws at most, and draws of one round."""
-_LEVEL = 0.9
-_EXPLAIN_DRAWS = 100
+PENALTY = 0.05
+"""Share of its utility that a recipe loses by a broken rule of weight 1 (a warning)."""
+_SHARING = 20
+"""Candidates that choose a value for all to share, for each proposal that is asked for."""
+_FITTED = 4
+"""Draws that are brought to satisfy the constraints where too few do by themselves, for each proposal that is asked for."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked for.
+
+    Attributes:
+        conditions: One complete set of conditions, with the target.
+        n: Number of distinct recipes.
+        constraints: What every proposal satisfies, as it is exported.
+        within: Largest wanted distance from the target, in its unit; None: the target or better.
+        pending: Recipes under way, which are not proposed again.
+        allow_known: Whether recipes of the table may be proposed.
+        search: How much is searched.
+        variety: Weight of not being alike in the choice, from 0 to 1.
+        costs: USD per kg of catalyst for each wt% of a component, by column; NaN: not known. Empty: no costs.
+        seed: Fixes everything.
+    """
+
+    conditions: Conditions
+    n: int
+    constraints: Constraints
+    within: float | None = None
+    pending: pd.DataFrame | None = None
+    allow_known: bool = False
+    search: SearchConfig = field(default_factory=SearchConfig)
+    variety: float = 0.3
+    costs: dict[str, float] = field(default_factory=dict)
+    seed: int = 0
 
 
 @dataclass(frozen=True)
 class Proposals:
-    """Proposed recipes with their uncertainty.
+    """Proposed recipes with their uncertainty and reasons.
 
     Attributes:
         conditions: What they are made for.
@@ -45,7 +88,10 @@ class Proposals:
             its interval is unusual for its kind.
         drawn: Draws made.
         valid: Of these, structurally valid ones.
-        novel: Of these, recipes that are not in the table.
+        novel: Of these, recipes that are neither in the table nor pending.
+        allowed: Of these, ones that satisfy the constraints and break no hard rule.
+        search: How the search went.
+        equilibrium: Whether the target can exist at all under the conditions; None where the schema declares no reaction.
     """
 
     conditions: Conditions
@@ -54,191 +100,150 @@ class Proposals:
     drawn: int
     valid: int
     novel: int
+    allowed: int
+    search: Search
+    equilibrium: verdicts.EquilibriumVerdict | None
 
 
 def propose_recipes(
-    model: HierarchicalCVAE,
-    codec: RecipeCodec,
-    table: RecipeTable,
-    predictor: PerformancePredictor,
-    conditions: Conditions,
-    n: int,
-    *,
-    seed: int,
-    allow_known: bool,
+    model: HierarchicalCVAE, codec: RecipeCodec, known: KnownRecipes, predictor: PerformancePredictor, request: Request
 ) -> Proposals:
-    """Draw, round, filter, remove duplicates, rank and explain. Arguments as for `RecipeDesigner.propose`.
+    """Search, filter, rank and explain.
+
+    Args:
+        model: Trained members.
+        codec: Table <-> tensors.
+        known: The table that the model was fitted on.
+        predictor: Of the performance.
+        request: What is asked for.
 
     Raises:
-        InputError: If ``n < 1``.
+        InputError: If the request makes no sense, if nothing can satisfy it (names the conflict), or nothing was found.
     """
-    if n < 1:
-        raise InputError(f"the number of proposals must be at least 1, got {n}")
-    schema = codec.schema
-    asked = conditions.frame()
-    packed = codec.encode(asked)
-    found = pd.DataFrame(columns=list(schema.recipe_columns))
-    drawn = valid = novel = 0
-    known = round_to_grid(table.frame[list(schema.recipe_columns)].drop_duplicates(), schema)
-    for turn in range(_ROUNDS):
-        for _, rows in draw_recipes(model, codec.layout, packed, max(_DRAWS, 20 * n), seed=seed + 1000 * turn):
-            recipes = round_to_grid(codec.decode(rows), schema)
-            drawn += len(recipes)
-            recipes = recipes[is_valid(recipes, schema)]
-            valid += len(recipes)
-            if not allow_known:
-                recipes = recipes[~_in(recipes, known)]
-            novel += len(recipes)
-            found = pd.concat([found, recipes], ignore_index=True) if len(found) else recipes
-        found = found[_first_of_each(found)]
-        # Twice as many as asked for leave something to rank.
-        if len(found) >= 2 * n:
-            break
-    found = found.reset_index(drop=True)
-    if found.empty:
-        if valid:
-            raise InputError(f"all {valid} valid draws are recipes of the table: propose those too with --allow-known")
-        raise InputError(
-            f"none of {drawn} draws is a valid recipe for these conditions: ask for other ones, or train longer"
-        )
-    at = pd.DataFrame([dict(conditions.row)] * len(found))
-    predicted = predictor.predict(found, at, level=_LEVEL)
-    target = conditions.row[schema.performance.name]
-    reach = predictor.probability_of(predicted["mean"].to_numpy(np.float64), target)
-    order = np.lexsort((-predicted["mean"].to_numpy() * (1 if schema.performance.higher_is_better else -1), -reach))
-    order = _varied(found, order, schema, n)
-    chosen = found.iloc[order].reset_index(drop=True)
-    at = at.iloc[: len(chosen)].assign(**{schema.performance.name: target})
+    if request.n < 1:
+        raise InputError(f"the number of proposals must be at least 1, got {request.n}")
+    if request.within is not None and not request.within > 0:
+        raise InputError(f"within must be above 0, got {request.within:g}")
+    if (conflict := feasible(request.constraints)) is not None:
+        raise InputError(str(conflict))
+    schema, conditions = codec.schema, request.conditions
+    goal = Goal(conditions.row[schema.performance.name], request.within)
+    look = partial(_look, model, codec, known, predictor, goal)
+    items = request.constraints.items
+    each = tuple(item for item in items if not isinstance(item, Shared))
+    own = replace(request, constraints=replace(request.constraints, items=each))
+    found = look(own)
+    if len(each) < len(items):
+        best = found.recipes.iloc[np.argsort(-found.predicted["probability"].to_numpy())[: _SHARING * request.n]]
+        picked = pick_shared(best, request.constraints)
+        own = replace(own, constraints=own.constraints.adding(*(Fix(column=c, value=v) for c, v in picked.items())))
+        found = look(own)
+    candidates, asked, recipes, predicted = found.candidates, found.asked, found.recipes, found.predicted
+    if recipes.empty:
+        raise InputError(_nothing_found(candidates))
+    at = pd.DataFrame([dict(conditions.row)] * len(recipes))
+    against = judge(pd.concat([recipes, at], axis=1), schema, known.table.frame)
+    utility = predicted["probability"].to_numpy(np.float64) * (1 - PENALTY) ** against.score
+    points = known.scale.points(recipes)
+    order = varied(utility, points, request.n, variety=request.variety, length=known.spacing)
+    order = order[np.argsort(-utility[order], kind="stable")]
+    chosen, at = recipes.iloc[order].reset_index(drop=True), at.iloc[: len(order)]
     batch = codec.layout.unpack(codec.encode(pd.concat([chosen, at], axis=1))[None])
-    density = _density(model, batch, seed)
-    presence, intervals = _intervals(model, codec, chosen, batch, seed)
-    at[schema.performance.name] = np.nan
-    own = schema.performance.unit
-    unit = f" [{own}]" if own and own not in schema.performance.name else ""
-    name = f"{PROPOSAL_PREFIX}predicted {schema.performance.name}"
-    extra = {
-        f"{PROPOSAL_PREFIX}rank": np.arange(1, len(chosen) + 1),
-        f"{PROPOSAL_PREFIX}target {schema.performance.name}{unit}": target,
-        f"{name}{unit}": predicted["mean"].to_numpy()[order].round(2),
-        f"{name} low 5 %{unit}": predicted["low"].to_numpy()[order].round(2),
-        f"{name} high 95 %{unit}": predicted["high"].to_numpy()[order].round(2),
-        f"{PROPOSAL_PREFIX}probability to reach the target": reach[order].round(3),
-        f"{PROPOSAL_PREFIX}log density [nats]": density.round(3),
-        f"{PROPOSAL_PREFIX}presence probabilities": presence,
-        f"{PROPOSAL_PREFIX}90 % credible intervals": _in_words(intervals, len(chosen)),
-    }
-    frame = pd.concat([chosen, at, pd.DataFrame(extra)], axis=1)
-    return Proposals(conditions, frame, intervals, drawn, valid, novel)
+    presence, table = intervals(model, codec, chosen, batch, request.seed)
+    judged = verdicts.judge(schema, at.iloc[:1], goal.target)
+    made = [found.fitted.get(int(key), "") for key in row_hashes(chosen, list(schema.recipe_columns))]
+    whole = pd.concat([chosen, at], axis=1)
+    notes: list[pd.DataFrame] = [
+        predicted_columns(schema.performance, goal, predicted.iloc[order].reset_index(drop=True)),
+        pd.DataFrame({"utility": utility[order].round(4)}),
+        pd.DataFrame({"log density [nats]": log_density(model, batch, request.seed).round(3)}),
+        rule_columns(judge(whole, schema, known.table.frame)),
+        nearest_columns(known, chosen, conditions),
+        change_columns(known, asked, goal, predictor, partial(_allowed, known, own), chosen, at),
+    ]
+    if judged is not None:
+        notes.append(pd.DataFrame({"equilibrium": [judged[0].level] * len(chosen)}))
+    if any(map(math.isfinite, request.costs.values())):
+        notes.append(pd.DataFrame({"metal cost [USD/kg]": metal_cost(chosen, request.costs)}))
+    if any(made):
+        notes.append(pd.DataFrame({"changed to satisfy the constraints": made}))
+    notes.append(
+        pd.DataFrame({"presence probabilities": presence, "90 % credible intervals": in_words(table, len(chosen))})
+    )
+    extra = pd.concat([pd.DataFrame({"rank": np.arange(1, len(chosen) + 1)}), *notes], axis=1)
+    at = at.assign(**{schema.performance.name: np.nan})
+    frame = pd.concat([chosen, at, extra.add_prefix(PROPOSAL_PREFIX)], axis=1)
+    counts = (candidates.drawn, candidates.valid, candidates.novel, candidates.allowed_count)
+    return Proposals(conditions, frame, table, *counts, found.search, judged[0] if judged else None)
 
 
-def _in(recipes: pd.DataFrame, known: pd.DataFrame) -> NDArray[np.bool_]:
-    both = pd.concat([known, recipes], ignore_index=True)
-    groups = row_groups(both, list(recipes.columns))
-    seen: NDArray[np.bool_] = np.isin(groups[len(known) :], groups[: len(known)])
-    return seen
+@dataclass(frozen=True)
+class _Found:
+    """What one search has found; `fitted` says by hash of a recipe what was changed to satisfy the constraints."""
+
+    asked: Asked
+    candidates: Candidates
+    search: Search
+    fitted: dict[int, str]
+    recipes: pd.DataFrame
+    predicted: pd.DataFrame
 
 
-def _first_of_each(recipes: pd.DataFrame) -> NDArray[np.bool_]:
-    groups = row_groups(recipes, list(recipes.columns))
-    _, first = np.unique(groups, return_index=True)
-    keep = np.zeros(len(recipes), dtype=bool)
-    keep[first] = True
-    return keep
+def _look(
+    model: HierarchicalCVAE,
+    codec: RecipeCodec,
+    known: KnownRecipes,
+    predictor: PerformancePredictor,
+    goal: Goal,
+    request: Request,
+) -> _Found:
+    asked = Asked(codec, request.conditions, request.constraints)
+    excluded, allowed = _excluded(known, request), partial(_allowed, known, request)
+    candidates = Candidates(codec, asked.settle, predictor, request.conditions, goal, excluded, allowed)
+    went = search(model, asked.given(), codec.layout.pack, candidates.weigh, request.search, seed=request.seed)
+    short = request.constraints.items and len(candidates.found()[0]) < request.n
+    fitted = _fitted(candidates, known, request) if short else {}
+    return _Found(asked, candidates, went, fitted, *candidates.found())
 
 
-def _varied(recipes: pd.DataFrame, order: NDArray[np.int64], schema: RecipeSchema, n: int) -> NDArray[np.int64]:
-    """The best ``n`` in order, varied as far as there are others.
-
-    At most half of them share one block's set of components (one support, say), and at most a quarter share all sets.
-    """
-    blocks = [list(b.columns) for b in schema.blocks if isinstance(b, Amounts | Fractions)]
-    sets = [*blocks, [c for columns in blocks for c in columns]] if blocks else []
-    keys = [row_groups(recipes[columns] > 0, columns) for columns in sets]
-    most = [math.ceil(n / 2)] * len(blocks) + [max(2, math.ceil(n / 4))]
-    taken: Counter[tuple[int, int]] = Counter()
-    first: list[int] = []
-    rest: list[int] = []
-    for row in order:
-        mine = [(i, int(key[row])) for i, key in enumerate(keys)]
-        if len(first) < n and all(taken[m] < most[m[0]] for m in mine):
-            taken.update(mine)
-            first.append(int(row))
-        else:
-            rest.append(int(row))
-    return np.array((first + rest)[:n], dtype=np.int64)
+def _excluded(known: KnownRecipes, request: Request) -> pd.DataFrame:
+    """Recipes that must not be proposed, as they stand on the grid."""
+    schema = known.table.schema
+    columns = list(schema.recipe_columns)
+    recipes = known.table.frame[columns].drop_duplicates()
+    parts = [recipes.iloc[:0] if request.allow_known else recipes]
+    if request.pending is not None:
+        parts.append(request.pending[columns])
+    # As written and as rounded: a repaired or a fixed cell may lie off the grid.
+    rounded = [round_to_grid(part, schema) for part in parts]
+    return pd.concat([*parts, *rounded], ignore_index=True)
 
 
-def _density(model: HierarchicalCVAE, batch: RecipeBatch, seed: int) -> NDArray[np.float64]:
-    """Log density of each recipe under the mixture of the members, in nats, shape ``(B,)``."""
-    each = log_marginal(model, batch.expand_members(model.members), draws=128, seed=seed).double()
-    mixed: NDArray[np.float64] = (torch.logsumexp(each, 0) - math.log(model.members)).cpu().numpy()
-    return mixed
+def _allowed(known: KnownRecipes, request: Request, recipes: pd.DataFrame) -> NDArray[np.bool_]:
+    """Which recipes satisfy the constraints and break no hard rule, shape ``(B,)``."""
+    schema = known.table.schema
+    good = request.constraints.satisfied(recipes)
+    hard = [rule for rule in feasibility_rules(schema) if rule.severity == "hard"]
+    at = pd.DataFrame([dict(request.conditions.row)] * len(recipes), index=recipes.index)
+    return np.asarray(good & ~broken_rules(pd.concat([recipes, at], axis=1), hard).to_numpy(dtype=bool).any(axis=1))
 
 
-def _intervals(
-    model: HierarchicalCVAE, codec: RecipeCodec, recipes: pd.DataFrame, batch: RecipeBatch, seed: int
-) -> tuple[list[str], pd.DataFrame]:
-    """Presence probabilities in words, and the long table of probabilities and intervals."""
-    schema = codec.schema
-    free, given = explain(model, batch, _EXPLAIN_DRAWS, seed=seed)
-    numbers = _decoded(codec, given, batch)
-    records: list[dict[str, object]] = []
-    words: list[str] = []
-    units = schema.units()
-    tail = (1 - _LEVEL) / 2
-    for row in range(len(recipes)):
-        parts: list[str] = []
-        mine, recipe = numbers[row], dict(recipes.iloc[row])
-        for block in schema.blocks:
-            structure = next(iter(sites.of_block(block)))
-            draws = free[structure][:, :, row]
-            if isinstance(block, Amounts | Fractions):
-                probability = dict(zip(block.columns, draws.mean(dim=(0, 1)).tolist(), strict=True))
-                shown = [c for c in block.columns if recipe[c] > 0]
-                parts += [f"{c} {probability[c]:.2f}" for c in shown]
-            elif isinstance(block, Category):
-                code = recipe[block.column]
-                share = (draws == block.codes.index(code)).float().mean().item()
-                records.append(
-                    {"rank": row + 1, "column": block.column, "value": code, "unit": "", "probability": share}
-                )
-                parts.append(f"{block.column}={code} {share:.2f}")
-                continue
-            else:
-                own = batch.values[structure][0, row]
-                share = (draws == own).float().mean().item()
-                probability = dict.fromkeys(block.names(), share)
-                shown = [c for c, on in zip(block.names(), block.applies()[int(own)], strict=True) if on]
-                parts.append(f"{block.name} {block.states[int(own)]} {share:.2f}")
-            for column in shown:
-                low, middle, high = np.quantile(mine[column].to_numpy(np.float64), [tail, 0.5, 1 - tail])
-                records.append(
-                    {
-                        "rank": row + 1,
-                        "column": column,
-                        "value": recipe[column],
-                        "unit": units[column],
-                        "probability": probability[column],
-                        "low": low,
-                        "median": middle,
-                        "high": high,
-                    }
-                )
-        words.append("; ".join(parts))
-    return words, pd.DataFrame(records)
+def _fitted(candidates: Candidates, known: KnownRecipes, request: Request) -> dict[int, str]:
+    """Bring refused draws to satisfy the constraints; says by hash of the recipe what was changed."""
+    columns = list(request.constraints.schema.recipe_columns)
+    refused = candidates.refused(_FITTED * request.n)
+    mended, _ = repair(refused, request.constraints, scale=known.scale)
+    at, _ = candidates.add(mended)
+    said = changes(refused.iloc[at], mended.iloc[at])
+    return dict(zip(map(int, row_hashes(mended.iloc[at], columns)), said, strict=True))
 
 
-def _decoded(codec: RecipeCodec, draws: dict[str, Tensor], batch: RecipeBatch) -> list[pd.DataFrame]:
-    """Draws ``(S, M, B, ...)`` -> for each recipe, its draws as rows of the table."""
-    count, members = next(iter(draws.values())).shape[:2]
-    conditions = batch.conditions.expand(count, members, *batch.conditions.shape[1:])
-    packed = codec.layout.pack(draws, conditions).flatten(0, 1)
-    return [codec.decode(packed[:, row]) for row in range(packed.shape[1])]
-
-
-def _in_words(intervals: pd.DataFrame, count: int) -> list[str]:
-    words = []
-    for rank in range(1, count + 1):
-        mine = intervals[(intervals["rank"] == rank) & intervals["low"].notna()]
-        words.append("; ".join(f"{r.column} {r.low:.3g}-{r.high:.3g} {r.unit}".rstrip() for r in mine.itertuples()))
-    return words
+def _nothing_found(candidates: Candidates) -> str:
+    if not candidates.valid:
+        return f"none of {candidates.drawn} draws is a valid recipe for these conditions: ask for other ones, or train longer"
+    if not candidates.novel:
+        return f"all {candidates.valid} valid draws are recipes of the table or pending: propose those too with --allow-known"
+    return (
+        f"none of {candidates.novel} new valid recipes satisfies all constraints together with the hard rules, and none could be "
+        "made to: relax a constraint"
+    )

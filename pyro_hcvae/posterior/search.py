@@ -24,6 +24,23 @@ _SMALLEST_STEP = 0.02
 
 
 @dataclass(frozen=True)
+class SearchConfig:
+    """How much is searched.
+
+    Attributes:
+        proposals: Draws that the chains start from, over all members.
+        chains: Over all members.
+        moves: Of each chain; 0: importance resampling alone.
+        trust: Probability of the trust region under the prior, of each layer.
+    """
+
+    proposals: int = 4000
+    chains: int = 500
+    moves: int = 40
+    trust: float = 0.99
+
+
+@dataclass(frozen=True)
 class Search:
     """How the search went.
 
@@ -51,11 +68,8 @@ def search(
     given: Given,
     pack: Pack,
     weigh: Weigh,
+    config: SearchConfig,
     *,
-    proposals: int,
-    chains: int,
-    moves: int,
-    trust: float,
     seed: int,
 ) -> Search:
     r"""Sample recipes from what the model holds for plausible and the weights for good.
@@ -72,20 +86,17 @@ def search(
         given: Conditions and what is known of the recipe, shape ``(1, 1)``.
         pack: Sampled sites and conditions -> packed rows.
         weigh: Log weight of recipes; called once for the start and once a move.
-        proposals: Draws at the start, over all members.
-        chains: Over all members.
-        moves: Of each chain; 0: importance resampling alone.
-        trust: Probability :math:`t` of the trust region under the prior, of each layer.
+        config: How much is searched; :math:`t` is its ``trust``.
         seed: Fixes everything.
 
     References:
         Cotter et al. (2013), MCMC Methods for Functions, Statistical Science 28(3)
     """
-    members = model.members
-    radius = {site: float(chi2.ppf(trust, size)) for site, size in model.latent_dims.items()}
-    each = -(-chains // members)
-    with drawing_scope(seed, given.batch.conditions.device, rows=chains):
-        start = draw_from_guide(model, given.expand(members, -(-proposals // members)), pack)
+    members, moves = model.members, config.moves
+    radius = {site: float(chi2.ppf(config.trust, size)) for site, size in model.latent_dims.items()}
+    each = -(-config.chains // members)
+    with drawing_scope(seed, given.batch.conditions.device, rows=members * each):
+        start = draw_from_guide(model, given.expand(members, -(-config.proposals // members)), pack)
         judged = _judged(start.packed, weigh) + _outside(start.noise, radius)
         log_weight = start.log_weight + judged
         found = torch.isfinite(log_weight)

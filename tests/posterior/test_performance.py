@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from pyro_hcvae.posterior.performance import PerformancePredictor
@@ -29,13 +30,17 @@ def test_intervals_hold_on_recipes_from_the_same_laboratory() -> None:
     assert 0.84 <= inside.mean() <= 0.97
 
 
+def at(mean: float) -> pd.DataFrame:
+    return pd.DataFrame({"mean": [mean]})
+
+
 def test_probability_to_reach_a_target() -> None:
-    assert PREDICTOR.probability_of(np.array([90.0]), 10.0)[0] == pytest.approx(1.0)
-    assert PREDICTOR.probability_of(np.array([10.0]), 90.0)[0] == pytest.approx(0.0)
-    middle = PREDICTOR.probability_of(np.array([50.0]), 50.0)[0]
+    assert PREDICTOR.probability_of(at(90.0), 10.0)[0] == pytest.approx(1.0)
+    assert PREDICTOR.probability_of(at(10.0), 90.0)[0] == pytest.approx(0.0)
+    middle = PREDICTOR.probability_of(at(50.0), 50.0)[0]
     assert 0.2 < middle < 0.8
     fewer = TABLE.schema.model_copy(
         update={"performance": TABLE.schema.performance.model_copy(update={"higher_is_better": False})}
     )
     lower = PerformancePredictor(fewer, PREDICTOR.forest, PREDICTOR.residuals, 0.0, 0.0)
-    assert lower.probability_of(np.array([50.0]), 50.0)[0] == pytest.approx(1 - middle, abs=0.02)
+    assert lower.probability_of(at(50.0), 50.0)[0] == pytest.approx(1 - middle, abs=0.02)

@@ -1,26 +1,129 @@
-"""The batch of proposals is varied as far as it can be, and stays in rank order."""
+"""Proposals keep what was asked of them, to the last digit, after a way through a file; and carry their reasons."""
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import pandas as pd
+import pytest
 
-from pyro_hcvae.posterior.proposals import _varied
-from tests.laboratories import tiny_schema
+from pyro_hcvae import InputError, RecipeDesigner, TrainConfig
+from pyro_hcvae.constraints.collection import Constraints
+from pyro_hcvae.data.validity import is_valid
+from pyro_hcvae.posterior.search import SearchConfig
+from tests.laboratories import SMALL, tiny_schema, tiny_table
 
-
-def recipes(*sets: str) -> pd.DataFrame:
-    return pd.DataFrame([{c: float(c in s) for c in "ABCXYZ"} for s in sets])
-
-
-def test_no_set_takes_more_than_its_share_while_others_are_left() -> None:
-    frame = recipes(*["AX"] * 6, *["BX"] * 3, "AY", "BY", "CZ", "CX")
-    chosen = _varied(frame, np.arange(len(frame)), tiny_schema(), 8)
-    assert chosen.tolist() == [0, 1, 6, 7, 9, 10, 11, 2]  # two of AX, two of BX, no fifth with X; then by rank
-    names = ["".join(c for c in "ABCXYZ" if frame.loc[i, c] > 0) for i in chosen[:7]]
-    assert sum("X" in name for name in names) <= 4
+SHORT = SearchConfig(proposals=400, chains=60, moves=10)
 
 
-def test_where_nothing_else_is_left_rank_decides() -> None:
-    frame = recipes(*["AX"] * 5)
-    assert _varied(frame, np.array([4, 2, 0, 1, 3]), tiny_schema(), 4).tolist() == [4, 2, 0, 1]
+@pytest.fixture(scope="module")
+def designer() -> RecipeDesigner:
+    train = TrainConfig(members=2, steps=150, batch_size=16, compile="never")
+    return RecipeDesigner(tiny_schema(), model=SMALL, train=train).fit(tiny_table())
+
+
+def propose(designer: RecipeDesigner, n: int = 6, **asked: object) -> pd.DataFrame:
+    options = {"search": SHORT} | asked
+    return designer.propose({"T": 650}, 80, n, **options).frame  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        ["exclude A"],
+        ["require A", "A 2..4.5"],
+        ["A+B <= 1.5", "require metals"],
+        ["metals at most 1", "supports at most 1"],
+        ["supports in Y, Z", "Method = dry"],
+        ["A = 2.75", "no reduction"],
+        ["X = 0.35", "require reduction", "Red T 500..600"],
+        ["same Red T", "same Method", "require reduction"],
+        ["A exactly 1", "B exactly 1", "Red H2 = 0", "require reduction"],
+        ["novelty >= 1"],
+    ],
+    ids=" & ".join,
+)
+def test_constraints_hold_in_the_file(designer: RecipeDesigner, texts: list[str]) -> None:
+    frame = propose(designer, constraints=texts)
+    assert len(frame) > 0
+    back = pd.read_csv(io.StringIO(frame.to_csv(index=False)))
+    asked = Constraints.from_texts(texts, designer.schema, distance=designer.known.distance)
+    assert asked.satisfied(back).all(), asked.violations(back)
+    recipes = back[list(designer.schema.recipe_columns)]
+    assert is_valid(recipes, designer.schema).all()
+    assert not recipes.duplicated().any()
+
+
+def test_where_no_draw_satisfies_them_draws_are_made_to_fit_and_say_so(designer: RecipeDesigner) -> None:
+    texts = ["A = 1.25", "C = 3.75", "X = 0.3", "Y = 0.3", "Z = 0.4", "Red T = 130", "Red H2 = 77", "Method = wet"]
+    asked = designer.constraints(texts[:6])
+    frame = propose(designer, n=4, constraints=asked, search=SearchConfig(proposals=20, chains=4, moves=2))
+    assert asked.satisfied(frame).all()
+    every = designer.propose({"T": 650}, 80, 4, constraints=texts, search=SHORT)
+    assert len(every.frame) == 1, "everything is pinned: there is one such recipe"
+
+
+def test_a_contradiction_is_named(designer: RecipeDesigner) -> None:
+    with pytest.raises(
+        InputError, match="'require A' contradicts 'exclude A, B'|'exclude A, B' contradicts 'require A'"
+    ):
+        propose(designer, constraints=["exclude A B", "require A", "Method = wet"])
+    with pytest.raises(InputError, match="at most 2"):
+        propose(designer, constraints=["require A B C"])
+
+
+def test_known_and_pending_recipes_are_not_proposed_again(designer: RecipeDesigner) -> None:
+    columns = list(designer.schema.recipe_columns)
+    first = propose(designer)
+    again = propose(designer, pending=first[columns])
+    assert len(again) == len(first) == 6
+    assert len(pd.concat([first, again])[columns].drop_duplicates()) == 12
+    known = designer.table.frame[columns].drop_duplicates()
+    assert len(pd.concat([known, first[columns]]).drop_duplicates()) == len(known) + 6
+
+
+def test_near_the_target_is_another_wish_than_beyond_it(designer: RecipeDesigner) -> None:
+    beyond = designer.propose({"T": 750}, 30, 6, search=SHORT).frame
+    near = designer.propose({"T": 750}, 30, 6, within=10, search=SHORT).frame
+    column = "proposal: predicted Yield [%]"
+    assert (near[column] - 30).abs().mean() < (beyond[column] - 30).abs().mean()
+    assert near["proposal: probability to come near the target"].between(0, 1).all()
+
+
+def test_a_search_finds_better_recipes_than_draws_alone(designer: RecipeDesigner) -> None:
+    column = "proposal: probability to reach the target"
+    options = {"variety": 0.0, "n": 10}
+    draws = propose(designer, search=SearchConfig(proposals=100, chains=100, moves=0), **options)[column].mean()
+    searched = propose(designer, search=SearchConfig(proposals=100, chains=100, moves=30), **options)[column].mean()
+    assert searched >= draws
+
+
+def test_variety_spreads_the_batch(designer: RecipeDesigner) -> None:
+    def spread(variety: float) -> float:
+        points = designer.known.scale.points(propose(designer, n=8, variety=variety))
+        return float(np.abs(points[:, None] - points[None]).sum(-1).mean())
+
+    assert spread(0.9) > spread(0.0)
+
+
+def test_reasons_stand_beside_each_recipe(designer: RecipeDesigner) -> None:
+    frame = propose(designer)
+    assert frame["proposal: rank"].tolist() == [1, 2, 3, 4, 5, 6]
+    assert frame["proposal: utility"].is_monotonic_decreasing
+    nearest = frame["proposal: nearest known recipe [row]"]
+    assert nearest.isin(designer.table.frame.index).all()
+    np.testing.assert_allclose(
+        frame["proposal: distance to it [sd]"], designer.known.distance(frame).round(3), atol=1e-9
+    )
+    said = frame["proposal: its Yield"].iloc[0]
+    assert said.startswith(f"{designer.table.frame.loc[nearest.iloc[0], 'Yield']:g} % at T ")
+    assert (frame["proposal: rules broken"] == "").all()  # this schema has no rules but validity
+    assert "proposal: equilibrium" not in frame  # nor a reaction
+    assert "proposal: metal cost [USD/kg]" not in frame  # nor weights
+
+
+@pytest.mark.parametrize(("name", "value"), [("n", 0), ("within", 0.0), ("within", float("nan"))])
+def test_impossible_wishes_are_refused(designer: RecipeDesigner, name: str, value: float) -> None:
+    with pytest.raises(InputError, match="within|number of proposals"):
+        propose(designer, **{name: value})

@@ -14,7 +14,7 @@ from pyro_hcvae.data.codec import RecipeCodec
 from pyro_hcvae.model.hierarchical import HierarchicalCVAE
 from pyro_hcvae.posterior.partial import given_part
 from pyro_hcvae.posterior.predictive import draw_recipes
-from pyro_hcvae.posterior.search import Search, Weigh, search
+from pyro_hcvae.posterior.search import Search, SearchConfig, Weigh, search
 from tests.laboratories import tiny_model
 
 ASKED = pd.DataFrame([{"T": 600.0, "Yield": 50.0}])
@@ -27,8 +27,9 @@ def laboratory() -> tuple[HierarchicalCVAE, RecipeCodec]:
 
 def run(weigh: Weigh, **settings: Any) -> Search:
     model, codec = laboratory()
-    settings = {"proposals": 2000, "chains": 1000, "moves": 40, "trust": 1.0, "seed": 0} | settings
-    return search(model, given_part(codec, ASKED), codec.layout.pack, weigh, **settings)
+    seed = settings.pop("seed", 0)
+    config = SearchConfig(**{"proposals": 2000, "chains": 1000, "moves": 40, "trust": 1.0} | settings)
+    return search(model, given_part(codec, ASKED), codec.layout.pack, weigh, config, seed=seed)
 
 
 def rewarding(column: str, odds: float) -> Weigh:

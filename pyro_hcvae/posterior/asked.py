@@ -1,0 +1,79 @@
+"""`Asked`: conditions and constraints as what is given of a recipe, so that the model is conditioned on both at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+import torch
+
+from pyro_hcvae.constraints.collection import Constraints
+from pyro_hcvae.constraints.known import Known
+from pyro_hcvae.data import sites
+from pyro_hcvae.data.codec import RecipeCodec
+from pyro_hcvae.data.conditions import Conditions
+from pyro_hcvae.data.grid import round_to_grid
+from pyro_hcvae.data.schema import Amounts, Fractions, Step
+from pyro_hcvae.posterior.conditional import Given
+from pyro_hcvae.posterior.partial import close_shares, given_part, keep_given
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is asked for, and what of it pins cells of the recipe.
+
+    Attributes:
+        codec: Table <-> tensors.
+        conditions: One complete set of conditions with the target.
+        constraints: What every proposal must satisfy.
+    """
+
+    codec: RecipeCodec
+    conditions: Conditions
+    constraints: Constraints
+
+    @cached_property
+    def pinned(self) -> Mapping[str, Known]:
+        """What the constraints say for certain of single columns."""
+        return self.constraints.known_part()
+
+    @cached_property
+    def row(self) -> pd.DataFrame:
+        """One row in the schema's columns: conditions, absent components and fixed values; NaN where open."""
+        schema = self.codec.schema
+        cells: dict[str, object] = {**dict.fromkeys(schema.recipe_columns, np.nan), **self.conditions.row}
+        for block in schema.blocks:
+            for name in block.names():
+                if (value := self.pinned[name].value) is not None:
+                    cells[name] = value
+        row = pd.DataFrame([cells], columns=list(schema.columns))
+        for block in schema.blocks:
+            if isinstance(block, Fractions):
+                close_shares(row, block, "constraints")
+        return row
+
+    def given(self) -> Given:
+        """The same for the model, shape ``(1, 1)``; a component that must be there counts as present with an open amount."""
+        given = given_part(self.codec, self.row)
+        batch, possible = given.batch, dict(given.possible)
+        values, known = dict(batch.values), dict(batch.known)
+        for block in self.codec.schema.blocks:
+            needed = [self.pinned[name].present is True for name in block.names()]
+            site = next(iter(sites.of_block(block)))
+            if isinstance(block, Amounts | Fractions):
+                there = torch.tensor(needed).expand(known[site].shape)
+                values[site] = torch.where(there, 1.0, values[site])
+                known[site] = known[site] | there
+            elif isinstance(block, Step) and block.optional and any(needed):
+                done = torch.arange(possible[site].shape[-1]) > 0
+                possible[site] = possible[site] & done
+        return Given(type(batch)(batch.conditions, batch.conditions_known, values, known), possible)
+
+    def settle(self, recipes: pd.DataFrame) -> pd.DataFrame:
+        """Recipes as a laboratory would make them: fixed cells in place, everything else on the grid."""
+        schema = self.codec.schema
+        fixed = [name for name in schema.recipe_columns if not pd.isna(self.row[name].iloc[0])]
+        return round_to_grid(keep_given(recipes, self.row, schema), schema, fixed)
