@@ -51,3 +51,13 @@ def test_silver_can_be_left_out() -> None:
     table = RecipeTable.read(Path(PATH), RecipeSchema.load("drm"), drop_columns=["Ag"])
     assert "Ag" not in table.schema.columns
     assert not table.report.find("columns-equal")
+
+
+def test_the_predicted_intervals_hold_on_recipes_not_seen(fitted: tuple[RecipeDesigner, RecipeTable]) -> None:
+    designer, held = fitted
+    schema, measured = designer.schema, held.frame[designer.schema.performance.name]
+    recipes, conditions = held.frame[list(schema.recipe_columns)], held.frame[list(schema.condition_columns)]
+    predicted = designer.predictor.predict(recipes, conditions, level=0.9).set_index(measured.index)
+    assert 0.82 < measured.between(predicted["low"], predicted["high"]).mean() < 0.97  # of 122 recipes: 0.9 +- 0.03
+    assert designer.predictor.coverage == pytest.approx(0.9, abs=0.05)
+    assert designer.predictor.r2 > 0.5

@@ -181,3 +181,24 @@ def test_plot_results_draws_generators_and_refuses_to_mix_splits(tmp_path: Path)
     assert "hcvae" in (tmp_path / "peers.svg").read_text()
     with pytest.raises(SystemExit, match="different splits"):
         plot([str(tmp_path / "one.csv"), str(tmp_path / "two.csv"), "--out", str(tmp_path / "mixed.svg")])
+
+
+@pytest.mark.parametrize("what", ["candidates", "coverage"])
+def test_compare_predictors_scores_held_out_groups(what: str, tmp_path: Path) -> None:
+    tiny_frame(recipes=60).to_csv(tmp_path / "table.csv", index=False)
+    (tmp_path / "tiny.toml").write_text(TINY_TOML)
+    arguments = [what, "--table", str(tmp_path / "table.csv"), "--schema", str(tmp_path / "tiny.toml")]
+    script("compare_predictors")["main"](
+        [*arguments, "--by", "recipe", "--folds", "2", "--out", str(tmp_path / "out.csv")]
+    )
+    rows = pd.read_csv(tmp_path / "out.csv")
+    if what == "candidates":
+        scores = rows.set_index("learner")["R2, reserve"]
+        assert scores["mean of trees and boosting"] > scores["ridge"]  # quality times temperature is no sum
+        assert scores["extremely randomised trees"] > 0.7
+        return
+    rows = rows[rows["part"] == "all"].set_index(["intervals", "level"])
+    for kind in ("global", "predictor"):
+        assert rows.loc[kind]["width"].is_monotonic_increasing
+        assert rows.loc[(kind, 0.9), "recipes inside"] == pytest.approx(0.9, abs=0.09)
+        assert (rows.loc[kind]["interval score"] >= rows.loc[kind]["width"]).all()
