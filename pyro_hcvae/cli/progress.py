@@ -51,6 +51,34 @@ def training_progress(*, quiet: bool) -> Iterator[Callable[[Trainer], None]]:
 
 
 @contextmanager
+def counting_progress(what: str, total: int, *, quiet: bool) -> Iterator[Callable[[str], None]]:
+    """Count pieces of work on stderr: a bar on a terminal, a line each elsewhere, nothing if ``quiet``.
+
+    Yields:
+        To be called after each piece, with what came out of it in words.
+    """
+    console = Console(stderr=True)
+    if quiet:
+        yield lambda result: None
+        return
+    if not console.is_terminal:
+        yield lambda result: typer.echo(result, err=True)
+        return
+    columns = (
+        TextColumn(what),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.description}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task("", total=total)
+        yield lambda result: progress.update(task, advance=1, description=result)
+
+
+@contextmanager
 def _messages(console: Console) -> Iterator[None]:
     """Show what the library says about its work: how it trains, and that it is compiling."""
     handler = logging.Handler()

@@ -233,8 +233,8 @@ def test_evaluate_names_the_generators_that_there_are(laboratory: Path, cli: Com
 
 
 def test_help_and_version(cli: Command) -> None:
-    for command in ("demo", "fit", "sample", "propose", "complete", "evaluate"):
-        result = cli(command, "--help")
+    for command in ("demo", "fit", "sample", "propose", "complete", "evaluate", "study loop"):
+        result = cli(*command.split(), "--help")
         assert result.code == 0
         assert "Examples" in result.out
     assert "pyro-hcvae 0" in cli("--version").out

@@ -202,3 +202,29 @@ def test_compare_predictors_scores_held_out_groups(what: str, tmp_path: Path) ->
         assert rows.loc[kind]["width"].is_monotonic_increasing
         assert rows.loc[(kind, 0.9), "recipes inside"] == pytest.approx(0.9, abs=0.09)
         assert (rows.loc[kind]["interval score"] >= rows.loc[kind]["width"]).all()
+
+
+def test_plot_loop_draws_each_strategy_and_leaves_unfinished_rounds_out(tmp_path: Path) -> None:
+    rounds = pd.DataFrame(
+        [
+            {
+                "strategy": name,
+                "seed": seed,
+                "round": i,
+                "best true": 20.0 + i,
+                "regret": 30.0 - i,
+                "batch mean true": 9.0,
+            }
+            for name in ("hcvae", "mine")
+            for seed in (0, 1)
+            for i in range(4)
+        ]
+    )
+    unfinished = rounds.drop(rounds.index[(rounds["seed"] == 1) & (rounds["round"] == 3)])
+    module = script("plot_loop")
+    axis = module["curves"](unfinished, "Yield [%]").axes[0]
+    assert [len(line.get_xdata()) for line in axis.lines[:2]] == [3, 3]
+    unfinished.to_csv(tmp_path / "rounds.csv", index=False)
+    module["main"]([str(tmp_path / "rounds.csv"), "--performance", "Yield [%]", "--out", str(tmp_path / "loop.svg")])
+    text = (tmp_path / "loop.svg").read_text()
+    assert all(word in text for word in ("Yield [%]", "regret", "mine (2 seeds)", "SIMULATED"))
