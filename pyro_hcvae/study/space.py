@@ -26,8 +26,8 @@ _NEW_STATE = 0.2
 class RecipeSpace:
     """What may be proposed: structurally valid recipes on the grid that break no feasibility rule of the schema.
 
-    Rules of severity ``warning`` count too: they are the habits of the field, and who searches without them finds a catalyst of
-    30 wt% rhodium.
+    Rules of severity ``warning`` count too, unless they are advice: they are the habits of the field, and who searches without
+    them finds a catalyst of 30 wt% rhodium.
 
     Attributes:
         schema: Meaning of the columns.
@@ -49,7 +49,8 @@ class RecipeSpace:
         numbers = [c for c in self.columns if not self._is_code(c)]
         rounded = round_to_grid(kept, self.schema)
         on_grid = np.isclose(rounded[numbers].to_numpy(np.float64), kept[numbers].to_numpy(np.float64)).all(axis=1)
-        broken = broken_rules(self.at_conditions(kept), feasibility_rules(self.schema))
+        habits = [rule for rule in feasibility_rules(self.schema) if not rule.advice]
+        broken = broken_rules(self.at_conditions(kept), habits)
         valid[valid] = on_grid & ~broken.to_numpy(dtype=bool).any(axis=1)
         return valid
 

@@ -65,7 +65,7 @@ def test_the_bayesian_optimiser_prefers_what_the_table_shows_to_be_good(higher: 
 
 
 def test_unknown_and_missing_strategies_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(InputError, match="unknown strategy 'bo': choose from hcvae, botorch"):
+    with pytest.raises(InputError, match="unknown strategy 'bo': choose from hcvae, hcvae-botorch, botorch"):
         strategies.choose(["bo"])
     monkeypatch.setattr(strategies, "find_spec", lambda name: None)
     assert list(strategies.choose([])) == ["hcvae", "nearest", "random"]
