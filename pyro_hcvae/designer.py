@@ -30,6 +30,7 @@ from pyro_hcvae.inference.processes import train_in_processes
 from pyro_hcvae.inference.streams import TrainingData
 from pyro_hcvae.model.config import ModelConfig
 from pyro_hcvae.model.hierarchical import HierarchicalCVAE
+from pyro_hcvae.posterior.guidance import guided
 from pyro_hcvae.posterior.importance import log_marginal
 from pyro_hcvae.posterior.partial import Completion, complete_rows
 from pyro_hcvae.posterior.performance import PerformancePredictor
@@ -38,6 +39,8 @@ from pyro_hcvae.posterior.proposals import Proposals, Request, propose_recipes
 from pyro_hcvae.posterior.reasons import KnownRecipes
 from pyro_hcvae.posterior.search import SearchConfig
 
+_GUIDED_DRAWS = 40_000
+"""Draws among which guidance chooses at once."""
 OnInterval = Callable[[Trainer], None]
 
 
@@ -245,12 +248,16 @@ class RecipeDesigner:
         asked = Constraints.from_texts(texts, self.schema, prices=costs)
         return asked if file is None else asked.adding(*Constraints.from_toml(file, self.schema, prices=costs).items)
 
-    def sample(self, conditions: pd.DataFrame, draws_per_row: int = 1, *, seed: int = 0) -> Iterator[pd.DataFrame]:
+    def sample(
+        self, conditions: pd.DataFrame, draws_per_row: int = 1, *, guidance: int = 1, seed: int = 0
+    ) -> Iterator[pd.DataFrame]:
         """Unfiltered posterior predictive recipes for every row of conditions.
 
         Args:
             conditions: Condition and performance columns (`RecipeTable.frame` of purpose ``conditions``).
             draws_per_row: Draws for each row.
+            guidance: How many times as many are drawn; those are kept that the predictor holds likely to show the wanted
+                performance (`guided`). 1: what the model says, as it is.
             seed: Fixes the draws.
 
         Yields:
@@ -258,11 +265,18 @@ class RecipeDesigner:
             the row of ``conditions``.
 
         Raises:
-            InputError: If ``draws_per_row < 1``.
+            InputError: If ``draws_per_row < 1`` or ``guidance < 1``.
         """
-        if draws_per_row < 1:
-            raise InputError(f"draws per row must be at least 1, got {draws_per_row}")
+        if min(draws_per_row, guidance) < 1:
+            raise InputError(f"draws per row and guidance must be at least 1, got {draws_per_row} and {guidance}")
         asked = conditions[[*self.schema.condition_columns, self.schema.performance.name]]
+        if guidance > 1:
+            many = draws_per_row * guidance
+            at_once = max(1, _GUIDED_DRAWS // many)
+            for number, start in enumerate(range(0, len(asked), at_once)):
+                several = self.sample(asked.iloc[start : start + at_once], many, seed=seed + number)
+                yield guided(pd.concat(several), self.predictor, draws_per_row, seed=seed + number)
+            return
         packed = self.codec.encode(asked)
         for rows, drawn in draw_recipes(self.network, self.codec.layout, packed, draws_per_row, seed=seed):
             beside = asked.iloc[rows.numpy()]

@@ -13,7 +13,9 @@ from pyro_hcvae.errors import InputError
 
 Grouping = Literal["recipe", "composition", "laboratory", "leaking-rows"]
 Part = Literal["all", "development", "reserve"]
-OURS = "hcvae"
+OURS, GUIDED = "hcvae", "hcvae-guided"
+GUIDANCE = 4
+"""Draws among which the predictor chooses one, for the second of these."""
 HEADLINES = (
     "log p recipe [nats]", "valid", "keeps the rules", "C2ST AUC, jittered", "C2ST AUC, structure", "precision", "recall",
     "coverage", "novel, valid and unique",
@@ -111,7 +113,7 @@ def command(
         ours = partial(Designer, settings, on_interval=on_interval, device=device)
         for scores in cross_validate(
             data,
-            choose(names, {OURS: ours}),
+            choose(names, {OURS: ours, GUIDED: partial(ours, guidance=GUIDANCE, name=GUIDED)}),
             by=by,
             folds_count=folds,
             seeds=range(first_seed, first_seed + seeds),

@@ -17,6 +17,12 @@ def command(
     ],
     out: Annotated[Path, typer.Option("--out", help="CSV file to write.")],
     draws_per_row: Annotated[int, typer.Option("--draws-per-row", min=1, help="Recipes for each row.")] = 1,
+    guidance: Annotated[
+        int,
+        typer.Option(
+            "--guidance", min=1, help="Draw so many times as many, and keep those that fit the wanted performance best."
+        ),
+    ] = 1,
     seed: options.Seed = 0,
     drop_column: options.DropColumn = None,
     skip_bad_rows: options.SkipBadRows = False,
@@ -30,10 +36,13 @@ def command(
     """Draw unfiltered recipes for every row of a table of conditions.
 
     The output has the table's own columns: recipes as the model draws them, neither rounded nor filtered, beside the row's
-    conditions and wanted performance; the draws of a row stand together, in the order of the rows.
+    conditions and wanted performance; the draws of a row stand together, in the order of the rows. With --guidance they follow
+    the wanted performance more closely: the predictor, which shares nothing with the model, has a say in which are kept.
 
     Examples:
       pyro-hcvae sample runs/drm --conditions held_out.csv --draws-per-row 20 --seed 1 --out draws.csv
+
+      pyro-hcvae sample runs/drm --conditions held_out.csv --guidance 4 --out draws.csv
     """
     options.check_out(out, conditions, force=force)
 
@@ -54,7 +63,7 @@ def command(
         options.show_findings(asked.report)
     count = 0
     with replacing(out) as file:
-        for chunk in designer.sample(asked.frame, draws_per_row, seed=seed):
+        for chunk in designer.sample(asked.frame, draws_per_row, guidance=guidance, seed=seed):
             text = designer.in_table_order(chunk).to_csv(index=False, header=count == 0, lineterminator="\n")
             file.write(text.encode())
             count += len(chunk)

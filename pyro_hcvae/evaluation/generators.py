@@ -66,6 +66,7 @@ class Designer:
         draws: Importance draws of the densities, for each member.
         on_interval: Called after each interval of training.
         device: ``auto``, ``cpu`` or ``cuda``.
+        guidance: As for `RecipeDesigner.sample`.
         name: What tables of scores call it.
     """
 
@@ -76,9 +77,10 @@ class Designer:
         draws: int = 256,
         on_interval: OnInterval = lambda trainer: None,
         device: str = "auto",
+        guidance: int = 1,
         name: str = "hcvae",
     ) -> None:
-        self.name, self._config, self._draws = name, config, draws
+        self.name, self._config, self._draws, self._guidance = name, config, draws, guidance
         self._on_interval, self._device = on_interval, device
 
     def fit(self, table: RecipeTable, *, seed: int) -> Self:
@@ -90,7 +92,7 @@ class Designer:
 
     def sample(self, conditions: pd.DataFrame, draws_per_row: int, *, seed: int) -> pd.DataFrame:
         """Unfiltered draws, by all members in turn; see `Generator.sample`."""
-        return pd.concat(self.designer.sample(conditions, draws_per_row, seed=seed))
+        return pd.concat(self.designer.sample(conditions, draws_per_row, guidance=self._guidance, seed=seed))
 
     def own_scores(self, fold: Fold) -> dict[str, float]:
         """What only a model with a density and latents can be asked: held-out and training density, rates, reconstruction."""
