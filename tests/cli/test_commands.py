@@ -229,7 +229,7 @@ def test_evaluate_names_the_generators_that_there_are(laboratory: Path, cli: Com
     result = evaluate(laboratory, cli, "--generator", "markov")
     assert result.code == 2
     assert "unknown generator 'markov'" in result.err
-    assert "hcvae, marginal" in result.err
+    assert "hcvae, hcvae-guided, marginal" in result.err
 
 
 def test_help_and_version(cli: Command) -> None:
