@@ -110,6 +110,12 @@ def metal_cost(frame: pd.DataFrame, schema: RecipeSchema, prices: PriceTable) ->
             f"no price for {', '.join(unpriced)}: add rows to a CSV file with columns component, price_usd_per_kg, date, "
             "source, and name it with --prices FILE"
         )
-    amounts = frame[list(weights)].to_numpy(np.float64)
-    cost: NDArray[np.float64] = amounts @ np.nan_to_num(np.array(list(weights.values())))
+    return total_cost(frame, weights)
+
+
+def total_cost(frame: pd.DataFrame, weights: Mapping[str, float]) -> NDArray[np.float64]:
+    """Sum of amounts times the cost of each wt% (`cost_per_wt_percent`), shape ``(rows,)``; NaN where a present one has none."""
+    amounts, each = frame[list(weights)].to_numpy(np.float64), np.array(list(weights.values()))
+    unknown = ((amounts > 0) & np.isnan(each)).any(axis=1)
+    cost: NDArray[np.float64] = np.where(unknown, np.nan, amounts @ np.nan_to_num(each))
     return cost

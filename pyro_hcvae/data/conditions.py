@@ -57,8 +57,8 @@ def resolve_conditions(
             raise InputError(f"{name!r} is the performance: ask for it with --target")
         if name in schema.recipe_columns:
             raise InputError(
-                f"{name!r} is part of the recipe, not a condition: write what you want to fix into a table, and leave "
-                "the rest open, for: pyro-hcvae complete"
+                f'{name!r} is part of the recipe, not a condition: ask for it with --constraint "{name} = {value:g}", or write '
+                "what you want to fix into a table, and leave the rest open, for: pyro-hcvae complete"
             )
         if name not in known:
             raise InputError(f"unknown condition {name!r}: {schema.did_you_mean(name, known)}")

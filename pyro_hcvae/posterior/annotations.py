@@ -97,12 +97,3 @@ def _in_words(change: Change | None, units: Mapping[str, str]) -> str:
     unit = f" {units[change.column]}" if units.get(change.column) else ""
     now = change.probability - change.gain
     return f"{change.column} {change.old:g} -> {change.new:g}{unit}: {now:.2f} -> {change.probability:.2f}"
-
-
-def metal_cost(recipes: pd.DataFrame, costs: Mapping[str, float]) -> Floats:
-    """Cost of each recipe, shape ``(B,)``, from costs for each wt% by column; NaN where one is not known."""
-    amounts, each = recipes[list(costs)].to_numpy(np.float64), np.array(list(costs.values()))
-    unknown = (amounts > 0) & np.isnan(each)
-    total = amounts @ np.nan_to_num(each)
-    cost: Floats = np.where(unknown.any(axis=1), np.nan, total).round(4)
-    return cost

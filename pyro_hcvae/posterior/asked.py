@@ -20,6 +20,9 @@ from pyro_hcvae.data.schema import Amounts, Fractions, Step
 from pyro_hcvae.posterior.conditional import Given
 from pyro_hcvae.posterior.partial import close_shares, given_part, keep_given
 
+_EXACT = 1e-9
+"""Constraints are meant to the last digit; only the noise of binary fractions is passed over."""
+
 
 @dataclass(frozen=True)
 class Asked:
@@ -52,7 +55,7 @@ class Asked:
         row = pd.DataFrame([cells], columns=list(schema.columns))
         for block in schema.blocks:
             if isinstance(block, Fractions):
-                close_shares(row, block, "constraints")
+                close_shares(row, block, "constraints", tolerance=_EXACT)
         return row
 
     def given(self) -> Given:
@@ -72,8 +75,12 @@ class Asked:
                 possible[site] = possible[site] & done
         return Given(type(batch)(batch.conditions, batch.conditions_known, values, known), possible)
 
+    @cached_property
+    def fixed(self) -> tuple[str, ...]:
+        """Recipe columns that hold a given value."""
+        return tuple(name for name in self.codec.schema.recipe_columns if not pd.isna(self.row[name].iloc[0]))
+
     def settle(self, recipes: pd.DataFrame) -> pd.DataFrame:
         """Recipes as a laboratory would make them: fixed cells in place, everything else on the grid."""
         schema = self.codec.schema
-        fixed = [name for name in schema.recipe_columns if not pd.isna(self.row[name].iloc[0])]
-        return round_to_grid(keep_given(recipes, self.row, schema), schema, fixed)
+        return round_to_grid(keep_given(recipes, self.row, schema), schema, self.fixed)

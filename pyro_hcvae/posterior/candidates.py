@@ -39,8 +39,15 @@ class Goal:
         """Probability that a measurement of each recipe meets the goal, from what was predicted for it, shape ``(B,)``."""
         if self.within is None:
             return predictor.probability_of(predicted, self.target)
-        low, high = (predictor.probability_of(predicted, self.target + sign * self.within) for sign in (-1, 1))
-        inside: Floats = np.abs(low - high)
+        above: list[Floats] = []
+        low, high = predictor.schema.performance.bounds
+        for limit in (self.target - self.within, self.target + self.within):
+            if limit <= low or limit >= high:  # a measurement cannot lie beyond
+                above.append(np.full(len(predicted), float(limit <= low)))
+            else:
+                met = predictor.probability_of(predicted, limit)
+                above.append(met if predictor.schema.performance.higher_is_better else 1 - met)
+        inside: Floats = above[0] - above[1]
         return inside
 
 
@@ -57,8 +64,8 @@ class Candidates:
         allowed: Valid recipes -> which of them may be proposed.
 
     Attributes:
-        drawn: Recipes seen.
-        valid: Of these, structurally valid ones.
+        drawn: Recipes weighed.
+        valid: Structurally valid ones, of these and of those added.
         novel: Of these, ones that are not excluded.
         allowed_count: Of these, allowed ones.
     """
@@ -85,6 +92,7 @@ class Candidates:
         """Log probability that each recipe meets the goal, shape ``(N,)``; ``-inf`` for what is not allowed."""
         weights = np.full(len(packed), -np.inf)
         recipes = self._round(self._codec.decode(packed))
+        self.drawn += len(recipes)
         keep, probability = self.add(recipes)
         weights[keep] = np.log(np.maximum(probability, _LEAST))
         return torch.from_numpy(weights)
@@ -96,7 +104,6 @@ class Candidates:
             Positions of those that are allowed, and the probability that each of them meets the goal.
         """
         at = np.arange(len(recipes))
-        self.drawn += len(at)
         at = at[is_valid(recipes, self._codec.schema)]
         self.valid += len(at)
         at = at[~np.isin(row_hashes(recipes.iloc[at], self._columns), self._excluded)]

@@ -102,16 +102,17 @@ def _rounded(filled: pd.DataFrame, given: pd.DataFrame, schema: RecipeSchema) ->
     return pd.concat([rounded[good], filled[~good]]).sort_index()
 
 
-def close_shares(frame: pd.DataFrame, block: Fractions, source: str) -> None:
-    """Set open shares to 0 where the given ones are the whole already."""
+def close_shares(frame: pd.DataFrame, block: Fractions, source: str, *, tolerance: float | None = None) -> None:
+    """Set open shares to 0 where the given ones are the whole already, up to a relative tolerance (that of the block)."""
+    tolerance = block.tolerance if tolerance is None else tolerance
     columns = list(block.columns)
     values = frame[columns].to_numpy(np.float64).copy()
     given = np.nansum(values, axis=1)
     is_open = np.isnan(values).any(axis=1)
-    if (over := is_open & (given > block.total * (1 + block.tolerance))).any():
+    if (over := is_open & (given > block.total * (1 + tolerance))).any():
         row = frame.index[int(np.argmax(over))]
         raise InputError(f"{source}: row {row}: given shares of {block.name!r} already exceed {block.total:g}")
-    whole = is_open & (given >= block.total * (1 - block.tolerance))
+    whole = is_open & (given >= block.total * (1 - tolerance))
     values[whole[:, None] & np.isnan(values)] = 0.0
     values[whole] *= (block.total / values[whole].sum(axis=1))[:, None]
     frame[columns] = values

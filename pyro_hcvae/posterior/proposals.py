@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pyro_hcvae.chemistry import verdicts
+from pyro_hcvae.chemistry.prices import total_cost
 from pyro_hcvae.chemistry.rules import broken_rules, feasibility_rules, judge
 from pyro_hcvae.constraints.collection import Constraints
 from pyro_hcvae.constraints.feasibility import feasible
@@ -25,7 +26,6 @@ from pyro_hcvae.errors import InputError
 from pyro_hcvae.model.hierarchical import HierarchicalCVAE
 from pyro_hcvae.posterior.annotations import (
     change_columns,
-    metal_cost,
     nearest_columns,
     predicted_columns,
     rule_columns,
@@ -124,10 +124,13 @@ def propose_recipes(
         raise InputError(f"the number of proposals must be at least 1, got {request.n}")
     if request.within is not None and not request.within > 0:
         raise InputError(f"within must be above 0, got {request.within:g}")
+    if not 0 <= request.variety <= 1:
+        raise InputError(f"variety must lie between 0 and 1, got {request.variety:g}")
     if (conflict := feasible(request.constraints)) is not None:
         raise InputError(str(conflict))
     schema, conditions = codec.schema, request.conditions
     goal = Goal(conditions.row[schema.performance.name], request.within)
+    judged = verdicts.judge(schema, conditions.frame(), goal.target)
     look = partial(_look, model, codec, known, predictor, goal)
     items = request.constraints.items
     each = tuple(item for item in items if not isinstance(item, Shared))
@@ -150,7 +153,6 @@ def propose_recipes(
     chosen, at = recipes.iloc[order].reset_index(drop=True), at.iloc[: len(order)]
     batch = codec.layout.unpack(codec.encode(pd.concat([chosen, at], axis=1))[None])
     presence, table = intervals(model, codec, chosen, batch, request.seed)
-    judged = verdicts.judge(schema, at.iloc[:1], goal.target)
     made = [found.fitted.get(int(key), "") for key in row_hashes(chosen, list(schema.recipe_columns))]
     whole = pd.concat([chosen, at], axis=1)
     notes: list[pd.DataFrame] = [
@@ -164,7 +166,7 @@ def propose_recipes(
     if judged is not None:
         notes.append(pd.DataFrame({"equilibrium": [judged[0].level] * len(chosen)}))
     if any(map(math.isfinite, request.costs.values())):
-        notes.append(pd.DataFrame({"metal cost [USD/kg]": metal_cost(chosen, request.costs)}))
+        notes.append(pd.DataFrame({"metal cost [USD/kg]": total_cost(chosen, request.costs).round(4)}))
     if any(made):
         notes.append(pd.DataFrame({"changed to satisfy the constraints": made}))
     notes.append(
@@ -198,7 +200,7 @@ def _look(
     request: Request,
 ) -> _Found:
     asked = Asked(codec, request.conditions, request.constraints)
-    excluded, allowed = _excluded(known, request), partial(_allowed, known, request)
+    excluded, allowed = _excluded(known, request, asked), partial(_allowed, known, request)
     candidates = Candidates(codec, asked.settle, predictor, request.conditions, goal, excluded, allowed)
     went = search(model, asked.given(), codec.layout.pack, candidates.weigh, request.search, seed=request.seed)
     short = request.constraints.items and len(candidates.found()[0]) < request.n
@@ -206,24 +208,36 @@ def _look(
     return _Found(asked, candidates, went, fitted, *candidates.found())
 
 
-def _excluded(known: KnownRecipes, request: Request) -> pd.DataFrame:
+def _excluded(known: KnownRecipes, request: Request, asked: Asked) -> pd.DataFrame:
     """Recipes that must not be proposed, as they stand on the grid."""
     schema = known.table.schema
     columns = list(schema.recipe_columns)
     recipes = known.table.frame[columns].drop_duplicates()
     parts = [recipes.iloc[:0] if request.allow_known else recipes]
     if request.pending is not None:
-        parts.append(request.pending[columns])
-    # As written and as rounded: a repaired or a fixed cell may lie off the grid.
-    rounded = [round_to_grid(part, schema) for part in parts]
+        parts.append(_whole(request.pending, columns))
+    # As written, as rounded, and as rounded but for fixed cells, which may lie off the grid.
+    rounded = [round_to_grid(part, schema, keep) for part in parts for keep in ((), asked.fixed)]
     return pd.concat([*parts, *rounded], ignore_index=True)
+
+
+def _whole(pending: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
+    """Recipe columns of recipes under way, none of whose cells may be open: an open one could be any recipe."""
+    if missing := [name for name in columns if name not in pending.columns]:
+        raise InputError(f"pending recipes lack the columns {', '.join(missing[:5])}: give all recipe columns")
+    cells = pending[columns].isna()
+    if cells.to_numpy().any():
+        row = cells.index[cells.any(axis=1)][0]
+        column = cells.columns[cells.loc[row].to_numpy().ravel()[: len(columns)]][0]
+        raise InputError(f"pending recipes: row {row}, column {column!r} is open: fill it in, or leave the recipe out")
+    return pending[columns]
 
 
 def _allowed(known: KnownRecipes, request: Request, recipes: pd.DataFrame) -> NDArray[np.bool_]:
     """Which recipes satisfy the constraints and break no hard rule, shape ``(B,)``."""
     schema = known.table.schema
     good = request.constraints.satisfied(recipes)
-    hard = [rule for rule in feasibility_rules(schema) if rule.severity == "hard"]
+    hard = [rule for rule in feasibility_rules(schema, known.table.frame) if rule.severity == "hard"]
     at = pd.DataFrame([dict(request.conditions.row)] * len(recipes), index=recipes.index)
     return np.asarray(good & ~broken_rules(pd.concat([recipes, at], axis=1), hard).to_numpy(dtype=bool).any(axis=1))
 

@@ -65,8 +65,11 @@ class KnownRecipes:
 
     def distance(self, recipes: pd.DataFrame) -> Floats:
         """Distance of each recipe to the nearest known one, shape ``(B,)``."""
-        nearest: Floats = self._between(recipes).min(axis=1)
-        return nearest
+        return self._distance(recipes)
+
+    @cached_property
+    def _distance(self) -> Callable[[pd.DataFrame], Floats]:
+        return self.scale.nearest(self.table.frame.iloc[self._recipes[1]])
 
     def nearest(self, recipes: pd.DataFrame, conditions: pd.DataFrame) -> pd.DataFrame:
         """The nearest known recipe of each, and its row whose conditions are nearest to those asked for.

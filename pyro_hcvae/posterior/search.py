@@ -11,8 +11,9 @@ from pyro.ops.stats import effective_sample_size as chain_effective_sample_size
 from scipy.stats import chi2
 from torch import Tensor
 
+from pyro_hcvae.errors import InputError
 from pyro_hcvae.model.hierarchical import HierarchicalCVAE
-from pyro_hcvae.posterior.conditional import Given, Pack, draw_from_guide, draw_from_noise
+from pyro_hcvae.posterior.conditional import Draws, Given, Pack, draw_from_guide, draw_from_noise
 from pyro_hcvae.posterior.importance import effective_sample_size, systematic
 from pyro_hcvae.posterior.predictive import drawing_scope
 
@@ -21,6 +22,8 @@ Weigh = Callable[[Tensor], Tensor]
 _ACCEPTANCE = 0.25
 """Share of accepted moves that the length of the moves is brought to."""
 _SMALLEST_STEP = 0.02
+_SHORTEST = 4
+"""States of a chain from which an effective sample size can be told."""
 
 
 @dataclass(frozen=True)
@@ -39,17 +42,24 @@ class SearchConfig:
     moves: int = 40
     trust: float = 0.99
 
+    def __post_init__(self) -> None:
+        if min(self.proposals, self.chains) < 1 or self.moves < 0:
+            raise InputError("a search takes at least one proposal and one chain, and no less than 0 moves")
+        if not 0 < self.trust <= 1:
+            raise InputError(f"trust is a probability above 0 and at most 1, got {self.trust:g}")
+
 
 @dataclass(frozen=True)
 class Search:
     """How the search went.
 
     Attributes:
-        packed: Last state of each chain that has found something allowed, members by their evidence, shape ``(N, W)``.
+        packed: Draws of the distribution that was searched: the last states of the chains that have found something allowed,
+            members by their evidence, shape ``(N, W)``. Proposals are chosen from everything that was met, not from these alone.
         drawn: Whole recipes drawn.
         effective_start: Effective sample size of the importance weights that the chains start from.
         proposed_start: Number of these.
-        effective_chains: Effective sample size of the second half of the chains, over all chains; 0 if they never ran.
+        effective_chains: Effective sample size of the second half of the chains, over all chains; NaN if they were too short.
         acceptance: Share of moves accepted in the second half; NaN if the chains never ran.
         step: Length of the moves at the end, between 0 and 1.
     """
@@ -97,7 +107,7 @@ def search(
     each = -(-config.chains // members)
     with drawing_scope(seed, given.batch.conditions.device, rows=members * each):
         start = draw_from_guide(model, given.expand(members, -(-config.proposals // members)), pack)
-        judged = _judged(start.packed, weigh) + _outside(start.noise, radius)
+        judged = _judged(start, weigh, radius)
         log_weight = start.log_weight + judged
         found = torch.isfinite(log_weight)
         effective = float(effective_sample_size(log_weight.flatten())) if found.any() else 0.0
@@ -111,7 +121,7 @@ def search(
         for move in range(moves):
             proposed = {name: math.sqrt(1 - step**2) * x + step * torch.randn_like(x) for name, x in noise.items()}
             drawn = draw_from_noise(model, many, proposed, pack)
-            new = _judged(drawn.packed, weigh) + _outside(proposed, radius)
+            new = _judged(drawn, weigh, radius)
             # A chain that stands on nothing allowed takes every move, and wanders under the prior until it finds something.
             lost = torch.isinf(judged + known)
             taken = lost | (torch.rand_like(new).log() < (new + drawn.log_known) - (judged + known))
@@ -131,20 +141,19 @@ def search(
         drawn=found.numel() + moves * members * each,
         effective_start=effective,
         proposed_start=found.numel(),
-        effective_chains=_effective(torch.stack(scores)) if len(scores) > 3 else 0.0,
+        effective_chains=_effective(torch.stack(scores)) if len(scores) >= _SHORTEST else math.nan,
         acceptance=sum(accepted) / len(accepted) if accepted else math.nan,
         step=step,
     )
 
 
-def _judged(packed: Tensor, weigh: Weigh) -> Tensor:
-    return weigh(packed.flatten(0, 1)).to(packed).view(packed.shape[:2])
-
-
-def _outside(noise: Mapping[str, Tensor], radius: Mapping[str, float]) -> Tensor:
-    """0 inside the trust region, ``-inf`` outside, shape ``(M, B)``."""
-    outside = torch.stack([(x**2).sum(-1) > radius[name] for name, x in noise.items()]).any(0)
-    return torch.zeros(outside.shape, device=outside.device).masked_fill(outside, -torch.inf)
+def _judged(drawn: Draws, weigh: Weigh, radius: Mapping[str, float]) -> Tensor:
+    """Log weights ``(M, B)``; ``-inf`` outside of the trust region, where nothing is weighed."""
+    inside = torch.stack([(x**2).sum(-1) <= radius[name] for name, x in drawn.noise.items()]).all(0)
+    judged = torch.full(inside.shape, -torch.inf, device=inside.device, dtype=drawn.packed.dtype)
+    if inside.any():
+        judged[inside] = weigh(drawn.packed[inside]).to(judged)
+    return judged
 
 
 def _resampled(log_weight: Tensor, count: int) -> Tensor:
@@ -170,11 +179,15 @@ def _by_evidence(packed: Tensor, allowed: Tensor, evidence: Tensor) -> Tensor:
 
 
 def _effective(scores: Tensor) -> float:
-    """Effective sample size of traces ``(S, M, C)``: summed over members, none of which can turn into another."""
+    """Effective sample size of traces ``(S, M, C)``, summed over members, none of which can turn into another.
+
+    Chains that found nothing count nothing. Chains that stand still count once for each place at which some stand.
+    """
     total = 0.0
     for member in scores.unbind(1):
-        spread = member.std(0) > 0
-        if spread.any():  # a chain that has not moved says nothing more than once
-            total += float(chain_effective_sample_size(member[:, spread].double(), sample_dim=0, chain_dim=1))
-        total += float((~spread).sum())
+        moving = member.std(0) > 0
+        if moving.any():
+            total += float(chain_effective_sample_size(member[:, moving].double(), sample_dim=0, chain_dim=1))
+        places = member[0, ~moving]
+        total += len(set(places[places > 0].tolist()))
     return min(total, float(scores.numel()))

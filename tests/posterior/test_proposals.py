@@ -8,9 +8,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pyro_hcvae import InputError, RecipeDesigner, TrainConfig
+from pyro_hcvae import InputError, RecipeDesigner, RecipeSchema, RecipeTable, TrainConfig
 from pyro_hcvae.constraints.collection import Constraints
+from pyro_hcvae.data.codec import RecipeCodec
+from pyro_hcvae.data.conditions import resolve_conditions
 from pyro_hcvae.data.validity import is_valid
+from pyro_hcvae.data.virtual_lab import VirtualLab
+from pyro_hcvae.posterior.asked import Asked
+from pyro_hcvae.posterior.candidates import Goal
 from pyro_hcvae.posterior.search import SearchConfig
 from tests.laboratories import SMALL, tiny_schema, tiny_table
 
@@ -91,12 +96,42 @@ def test_near_the_target_is_another_wish_than_beyond_it(designer: RecipeDesigner
     assert near["proposal: probability to come near the target"].between(0, 1).all()
 
 
-def test_a_search_finds_better_recipes_than_draws_alone(designer: RecipeDesigner) -> None:
-    column = "proposal: probability to reach the target"
-    options = {"variety": 0.0, "n": 10}
-    draws = propose(designer, search=SearchConfig(proposals=100, chains=100, moves=0), **options)[column].mean()
-    searched = propose(designer, search=SearchConfig(proposals=100, chains=100, moves=30), **options)[column].mean()
-    assert searched >= draws
+def test_nothing_outside_the_trust_region_is_proposed(designer: RecipeDesigner) -> None:
+    with pytest.raises(InputError, match="draws"):
+        propose(designer, search=SearchConfig(proposals=200, chains=20, moves=5, trust=1e-12))
+
+
+def test_a_share_just_below_the_whole_stays_what_was_asked() -> None:
+    raw = VirtualLab().experiments(30, seed=0)
+    table = RecipeTable.from_frame(raw, RecipeSchema.load("drm"))
+    codec = RecipeCodec.fit(table.schema, table.frame, table.recipe_weights())
+    asked = Asked(
+        codec,
+        resolve_conditions(table.schema, table.frame, {}, 50.0),
+        Constraints.from_texts(["MgO = 0.98", "require SiO2"], table.schema),
+    )
+    assert asked.row["MgO"].iloc[0] == 0.98
+    assert np.isnan(asked.row["SiO2"].iloc[0])
+    settled = asked.settle(table.frame[list(table.schema.recipe_columns)].assign(MgO=0.5, SiO2=0.5))
+    assert (settled["MgO"] == 0.98).all()
+
+
+@pytest.mark.parametrize(("change", "said"), [({"Red T": np.nan}, "row 3, column 'Red T'"), (None, "lack the columns")])
+def test_pending_recipes_must_be_whole(designer: RecipeDesigner, change: dict[str, float] | None, said: str) -> None:
+    rows = propose(designer)[list(designer.schema.recipe_columns)].set_index(pd.Index([3, 4, 5, 6, 7, 8]))
+    pending = rows.drop(columns="Red T") if change is None else rows.assign(**change)
+    with pytest.raises(InputError, match=said):
+        propose(designer, pending=pending)
+
+
+def test_near_a_bound_the_rest_of_the_range_counts(designer: RecipeDesigner) -> None:
+    conditions = designer.table.frame.iloc[:5]
+    recipes = conditions[list(designer.schema.recipe_columns)]
+    predicted = designer.predictor.predict(recipes, conditions[["T"]])
+    np.testing.assert_allclose(
+        Goal(99.0, 5.0).probability(designer.predictor, predicted), designer.predictor.probability_of(predicted, 94.0)
+    )
+    assert (Goal(50.0, 60.0).probability(designer.predictor, predicted) == 1.0).all()
 
 
 def test_variety_spreads_the_batch(designer: RecipeDesigner) -> None:
@@ -123,7 +158,7 @@ def test_reasons_stand_beside_each_recipe(designer: RecipeDesigner) -> None:
     assert "proposal: metal cost [USD/kg]" not in frame  # nor weights
 
 
-@pytest.mark.parametrize(("name", "value"), [("n", 0), ("within", 0.0), ("within", float("nan"))])
+@pytest.mark.parametrize(("name", "value"), [("n", 0), ("within", 0.0), ("within", float("nan")), ("variety", 2.0)])
 def test_impossible_wishes_are_refused(designer: RecipeDesigner, name: str, value: float) -> None:
-    with pytest.raises(InputError, match="within|number of proposals"):
+    with pytest.raises(InputError, match="within|number of proposals|variety"):
         propose(designer, **{name: value})
