@@ -151,8 +151,11 @@ def check(schema: RecipeSchema, recipes: pd.DataFrame, sets: int, seed: int, *, 
             began = time.monotonic()
             repaired, distance = repair(start, constraints, scale=scale)
             outcome.slowest_repair = max(outcome.slowest_repair, time.monotonic() - began)
-            outcome.distances.append(float(distance[0]))
-            _check_repaired(constraints, repaired, outcome)
+            if np.isnan(distance[0]):
+                outcome.failures.append(f"can hold, but no recipe was found: {constraints}")
+            else:
+                outcome.distances.append(float(distance[0]))
+                _check_repaired(constraints, repaired, outcome)
         for item in constraints.items:
             if parse(str(item), schema) != item:
                 outcome.failures.append(f"text is misread: {item}")

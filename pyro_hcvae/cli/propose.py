@@ -183,15 +183,23 @@ def show(designer: RecipeDesigner, proposals: Proposals) -> None:
     if proposals.equilibrium is not None:
         verdict = proposals.equilibrium
         console.print(f"Equilibrium: {verdict.level}. {verdict.reason} {verdict.carbon_risk}".rstrip(), highlight=False)
+        if verdict.level != "green":
+            console.print(
+                "Warning: the predictor knows measurements and no equilibrium. What it predicts above "
+                f"{verdict.without_carbon_pct:.0f} % goes with the formation of carbon, above "
+                f"{verdict.with_carbon_pct:.0f} % it is an error.",
+                highlight=False,
+            )
     table = Table(box=SIMPLE, show_edge=False)
     table.add_column("rank", justify="right")
     table.add_column(" -> ".join(stage.name for stage in schema.stages))
     table.add_column(f"predicted\n{schema.performance.name} {schema.performance.unit}".rstrip())
     near = proposals.frame.filter(like="near the target").columns
     table.add_column("comes\nnear" if len(near) else "reaches\ntarget", justify="right")
-    table.add_column("warnings", justify="right")
-    table.add_column("nearest known:\nrow, distance", justify="right")
+    table.add_column("wants a second look")
+    table.add_column("nearest known recipe\n(row, distance)")
     columns = {c.removeprefix(PROPOSAL_PREFIX): c for c in proposals.frame.columns if c.startswith(PROPOSAL_PREFIX)}
+    nearest_gave = columns[f"its {schema.performance.name}"]
     cost = columns.get("metal cost [USD/kg]")
     if cost:
         table.add_column("metals\nUSD/kg", justify="right")
@@ -208,8 +216,9 @@ def show(designer: RecipeDesigner, proposals: Proposals) -> None:
             "\n-> ".join(stage_in_words(stage, row) for stage in schema.stages),
             f"{row[predicted]:.0f} ({row[low]:.0f} to {row[high]:.0f})",
             f"{100 * row[reach]:.0f} %",
-            str(len(said)) if said else "none",
-            f"{row[columns['nearest known recipe [row]']]}, {row[columns['distance to it [sd]']]:.2g}",
+            "\n".join(part.partition(". ")[0] for part in said) or "nothing",
+            f"{row[columns['nearest known recipe']]}\n{row[nearest_gave]} "
+            f"({row[columns['nearest known recipe [row]']]}, {row[columns['distance to it [sd]']]:.2g})",
             *([f"{row[cost]:.3g}"] if cost else []),
         )
     console.print(table)
@@ -235,7 +244,12 @@ def stage_in_words(stage: Any, row: dict[Any, Any]) -> str:
                 if block.optional and row[block.columns[0].name] == block.absent:
                     words.append(f"no {block.name}")
                 else:
-                    values = [_with_unit(row[c.name], c.unit, c.name).removesuffix(f" {c.name}") for c in block.columns]
+                    values = [
+                        f"in {c.zero_means}"
+                        if c.zero_means is not None and row[c.name] == 0
+                        else _with_unit(row[c.name], c.unit, c.name).removesuffix(f" {c.name}")
+                        for c in block.columns
+                    ]
                     words.append(f"{block.name} {', '.join(values)}")
     return "; ".join(words)
 

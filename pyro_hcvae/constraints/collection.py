@@ -25,6 +25,7 @@ from pyro_hcvae.constraints.validation import check_item
 from pyro_hcvae.constraints.vocabulary import Vocabulary
 from pyro_hcvae.data.rules import Rule
 from pyro_hcvae.data.schema import Amounts, Fractions, RecipeSchema, describe
+from pyro_hcvae.data.tabled_rules import Observed, Sintering
 from pyro_hcvae.data.validity import is_valid
 from pyro_hcvae.errors import InputError
 
@@ -81,9 +82,19 @@ class Constraints:
 
     @cached_property
     def rules(self) -> tuple[Rule, ...]:
-        """Hard rules of the schema that speak of the recipe alone."""
+        """Hard rules of the schema that speak of the recipe alone and need no table.
+
+        Those that need one (`Sintering` the melting points, `Observed` the known experiments) are not among them, and not looked
+        at by `satisfied`: `pyro_hcvae.chemistry.rules` gives them their tables and applies them.
+        """
         recipe = set(self.schema.recipe_columns)
-        return tuple(rule for rule in self.schema.rules if rule.severity == "hard" and recipe.issuperset(rule.names()))
+        return tuple(
+            rule
+            for rule in self.schema.rules
+            if rule.severity == "hard"
+            and recipe.issuperset(rule.names())
+            and not isinstance(rule, Sintering | Observed)
+        )
 
     def adding(self, *items: Item) -> Self:
         """The same, and more."""
@@ -93,7 +104,7 @@ class Constraints:
         """Whether each row satisfies everything, shape ``(rows,)``.
 
         That is: the items, structural validity (shares sum to their whole, without a tolerance for sloppy tables) and the hard
-        rules that speak of the recipe alone.
+        rules that speak of the recipe alone and need no table (`rules`).
 
         Args:
             frame: Recipe columns, rounded to the laboratory's grid: limits are meant to the last digit.

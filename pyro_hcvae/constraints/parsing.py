@@ -7,6 +7,7 @@ double quotes is taken as it stands.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -158,11 +159,11 @@ class _Reader:
         unit = self.vocabulary.schema.units().get(name, "")
         bare = text.removesuffix(unit).strip() if unit else text.strip()
         if found := _BETWEEN.fullmatch(bare):
-            low, high = (None if part is None else float(part) for part in found.groups())
+            low, high = (None if part is None else _finite(part) for part in found.groups())
             if low is not None or high is not None:
                 return low, high
         if found := _COMPARED.fullmatch(bare):
-            sign, value = found[1], float(found[2])
+            sign, value = found[1], _finite(found[2])
             return (None if sign in ("<=", "≤") else value), (None if sign in (">=", "≥") else value)
         if not bare:
             raise InputError(f"it says nothing of what it names; {_FORMS}")
@@ -226,7 +227,7 @@ class _Reader:
 
     def longest(self, known: Sequence[str], text: str) -> str | None:
         """The longest known name that a text begins with, up to a border of words."""
-        fits = (n for n in known if text.startswith(n) and (len(text) == len(n) or text[len(n)] in _BORDER))
+        fits = (n for n in known if text.startswith(n) and _ends_word(text[len(n) :]))
         return max(fits, key=len, default=None)
 
     def unknown(self, name: str, known: Sequence[str]) -> str:
@@ -239,3 +240,14 @@ class _Reader:
 
     def rest(self) -> str:
         return self.text[self.at :].lstrip()
+
+
+def _ends_word(text: str) -> bool:
+    """Whether a name may end before a text."""
+    return not text or text[0] in _BORDER or text.startswith("..")
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(value := float(text)):
+        raise InputError(f"{text} is beyond the largest number there is: leave the limit out, or write a smaller one")
+    return value

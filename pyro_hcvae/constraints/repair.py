@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -20,12 +21,11 @@ from pyro_hcvae.data.schema import Amounts, Category, Code, Fractions, Step
 from pyro_hcvae.errors import InputError
 
 _SECONDS = 5.0
-"""Time for one recipe; the best one that was found by then is taken."""
+"""Computing time for one recipe; the best one that was found by then is taken."""
 _ADDED = 2.0
 """Weight of the deviation of a number that was not there before from what is typical."""
 _EMPTIED = 10.0
 """Cost of taking the last component out of a block: more than replacing it."""
-_FAILED = f"no recipe was found in {_SECONDS:g} s, though there is one, to satisfy: "
 _MARGINS = (0.0, 2e-6)
 """The solver satisfies inequalities to 1e-6; where that is not enough, they are tightened."""
 
@@ -53,10 +53,13 @@ def repair(
 
     Returns:
         The recipes, in the order and with the index of ``frame``, and the distance of each, shape ``(rows,)``; 0 where nothing
-        but rounding was done.
+        but rounding was done. A recipe that could not be repaired is returned as it was, with the distance NaN: none was found in
+        5 s, or the one that was found breaks a hard rule that applies to some recipes only (``where``), which cannot be repaired
+        towards.
 
     Raises:
-        InputError: If no recipe satisfies the constraints, or if a cell of a recipe holds no finite number.
+        InputError: If no recipe satisfies the constraints ("'require A' contradicts 'exclude A': drop or loosen one of them", see
+            `Conflict`) or that could not be decided in time, or if a cell of a recipe holds no finite number.
     """
     _check(frame, constraints)
     conflict = feasible(constraints)
@@ -64,7 +67,10 @@ def repair(
         raise InputError(str(conflict))
     scale = scale or RecipeScale.fit(constraints.schema, frame)
     if any(isinstance(item, Shared) for item in constraints.items):
-        constraints = _sharing(frame, constraints, scale)
+        shared = _sharing(frame, constraints, scale)
+        if shared is None:
+            return frame.copy(), np.full(len(frame), np.nan)
+        constraints = shared
     return _repaired(frame, constraints, scale)
 
 
@@ -137,8 +143,8 @@ def _check(frame: pd.DataFrame, constraints: Constraints) -> None:
                 )
 
 
-def _sharing(frame: pd.DataFrame, constraints: Constraints, scale: RecipeScale) -> Constraints:
-    """The constraints with a value for each shared column."""
+def _sharing(frame: pd.DataFrame, constraints: Constraints, scale: RecipeScale) -> Constraints | None:
+    """The constraints with a value for each shared column; None if no row could be repaired to give one."""
     schema = constraints.schema
     wanted = [item for item in constraints.items if isinstance(item, Shared)]
     left = Constraints(
@@ -149,7 +155,11 @@ def _sharing(frame: pd.DataFrame, constraints: Constraints, scale: RecipeScale) 
     if len(picked) < len(columns) and len(frame):
         # No value of the frame will do; that of a recipe which satisfies everything else does.
         pinned = left.adding(*(Fix(column=c, value=v) for c, v in picked.items()))
-        picked = pick_shared(_repaired(frame.iloc[:1], pinned, scale)[0], constraints)
+        tried = (_repaired(frame.iloc[[row]], pinned, scale) for row in range(len(frame)))
+        recipe = next((recipe for recipe, distance in tried if not np.isnan(distance[0])), None)
+        if recipe is None:
+            return None
+        picked = pick_shared(recipe, constraints)
     return left.adding(*(Fix(column=c, value=v) for c, v in picked.items()))
 
 
@@ -169,18 +179,36 @@ def _repaired(frame: pd.DataFrame, constraints: Constraints, scale: RecipeScale)
     before = {name: out[name].tolist() for name in schema.recipe_columns}
     states = {block.name: step_states(out, block) for block in schema.blocks if isinstance(block, Step)}
     for margin in _MARGINS:
-        cells: dict[str, list[Any]] = {name: out[name].tolist() for name in schema.recipe_columns}
-        for row in np.flatnonzero(~good):
+        found: dict[int, dict[str, Any]] = {}
+        for row in np.flatnonzero(~good & ~np.isnan(distance)).tolist():
             recipe = {name: values[row] for name, values in before.items()}
-            found, distance[row] = nearest(recipe, {name: int(state[row]) for name, state in states.items()}, margin)
-            for name, value in found.items():
-                cells[name][row] = value
-        for name, values in cells.items():
-            out[name] = pd.Series(values, index=out.index, dtype=object if out[name].dtype == object else None)
+            try:
+                found[row], distance[row] = nearest(
+                    recipe, {name: int(state[row]) for name, state in states.items()}, margin
+                )
+            except TimeLimitError:
+                distance[row] = np.nan
+        out = _with_rows(out, found)
         good = constraints.satisfied(out)
         if good.all():
             return out, distance
-    raise InputError(_FAILED + str(constraints))
+    distance[~good] = np.nan
+    given = {name: frame[name].tolist() for name in schema.recipe_columns}
+    failed = np.flatnonzero(~good).tolist()
+    return _with_rows(out, {row: {name: cells[row] for name, cells in given.items()} for row in failed}), distance
+
+
+def _with_rows(frame: pd.DataFrame, rows: Mapping[int, Mapping[str, Any]]) -> pd.DataFrame:
+    """A frame with some rows replaced, by position."""
+    if not rows:
+        return frame
+    columns = {}
+    for name in next(iter(rows.values())):
+        cells = frame[name].tolist()
+        for row, recipe in rows.items():
+            cells[row] = recipe[name]
+        columns[name] = pd.Series(cells, index=frame.index, dtype=object if frame[name].dtype == object else None)
+    return frame.assign(**columns)
 
 
 class _Nearest:
@@ -197,12 +225,9 @@ class _Nearest:
         cost = {v: c for v, c in cost.items() if self.program.owner.get(v, "") not in without}
         deviations = [(t, w) for t, w in deviations if not any(self.program.owner.get(v, "") in without for v in t)]
         problem = self.program.problem(self.items, without=without, margin=margin)
-        try:
-            solution = problem.solve(cost=cost, deviations=deviations, time_limit=_SECONDS)
-        except TimeLimitError:
-            solution = None
-        if solution is None:  # some recipe satisfies them: that was made sure of before
-            raise InputError(_FAILED + str(self.constraints))
+        solution = problem.solve(cost=cost, deviations=deviations, time_limit=_SECONDS)
+        if solution is None:  # some recipe satisfies them, though not by the margin: that was made sure of before
+            raise TimeLimitError
         terms = sum(c * solution[v] for v, c in cost.items())
         away = sum(w * abs(sum(c * solution[v] for v, c in t.items())) for t, w in deviations)
         return self._decode(solution), float(constant + terms + away)

@@ -289,7 +289,13 @@ class _Compiler:
         )
 
     def _rule(self, rule: rules.Rule, group: str) -> None:
-        """A rule judges cells. Where a number of its own equals the value that excuses, it is held to the rule all the same."""
+        """A rule judges cells. Where a number of its own equals the value that excuses, it is held to the rule all the same.
+
+        What is not stated here, a rule with ``where`` or of another kind, is left to `Constraints.satisfied`: it must not keep
+        recipes out that it does not speak of.
+        """
+        if rule.where:
+            return
         match rule:
             case rules.Range():
                 for name in rule.columns:
@@ -299,6 +305,9 @@ class _Compiler:
                             cell = _plus(self._cells({name: 1.0}), terms)
                             bound = limit - constant
                             self._bounded(cell, bound if low else None, None if low else bound, group)
+            case rules.Caps():
+                for name, limit in rule.limits.items():
+                    self._bounded(self._cells({name: 1.0}), None, limit, group)
             case rules.Sum():
                 self._bounded(self._cells(dict.fromkeys(rule.columns, 1.0)), None, rule.maximum, group)
             case rules.Count():
@@ -306,7 +315,8 @@ class _Compiler:
                 for name in rule.columns:
                     quantity = self.program.quantities[name]
                     terms |= dict.fromkeys([*quantity.on, *(v for v, c in quantity.constants.items() if c > 0)], 1.0)
-                self.program.row(terms, high=rule.maximum, group=group)
+                most = len(rule.columns) if rule.maximum is None else rule.maximum
+                self.program.row(terms, low=rule.minimum, high=most, group=group)
             case rules.Ordering():
                 far = 2 * sum(self._far(n, self._largest(n)) for n in rule.names()) + abs(rule.offset)
                 cells = _plus(self._cells({rule.lower: 1.0}), self._cells({rule.upper: -1.0}))
@@ -315,6 +325,8 @@ class _Compiler:
                     terms, constant = self._excused(name, rule.unless, -far)
                     cells, bound = _plus(cells, terms), bound - constant
                 self._bounded(cells, None, bound, group)
+            case _:
+                pass
 
     def _largest(self, name: str) -> float:
         column = self.vocabulary.settings.get(name)

@@ -103,18 +103,32 @@ class Sum(ColumnsRule):
 
 
 class Count(ColumnsRule):
-    """At most ``maximum`` of some components are present."""
+    """At most ``maximum`` and at least ``minimum`` of some components are present."""
 
     kind: Literal["count"] = "count"
-    maximum: int = Field(ge=0)
+    minimum: int = Field(default=0, ge=0)
+    maximum: int | None = Field(default=None, ge=0)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.maximum is None and not self.minimum:
+            raise ValueError(f"rule {self.name!r}: give 'minimum', 'maximum' or both")
+        if self.maximum is not None and self.minimum > self.maximum:
+            raise ValueError(f"rule {self.name!r}: minimum {self.minimum} is above maximum {self.maximum}")
+        return self
 
     def _outside(self, frame: pd.DataFrame) -> Bools:
-        return np.asarray((values_of(frame, self.columns) > 0).sum(axis=1) > self.maximum)
+        count = (values_of(frame, self.columns) > 0).sum(axis=1)
+        most = len(self.columns) if self.maximum is None else self.maximum
+        return np.asarray((count > most) | (count < self.minimum))
 
     def _said(self, frame: pd.DataFrame, units: Mapping[str, str]) -> list[str]:
-        return [
-            f"{listed(self.columns, row, units)}: more than {self.maximum}" for row in values_of(frame, self.columns)
-        ]
+        said = []
+        for row in values_of(frame, self.columns):
+            few = int((row > 0).sum()) < self.minimum
+            limit = f"fewer than {self.minimum}" if few else f"more than {self.maximum}"
+            said.append(f"{listed(self.columns, row, units) or self.name}: {limit}")
+        return said
 
 
 class Ordering(BaseRule):

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from pyro_hcvae.chemistry.recipe_words import composition
 from pyro_hcvae.chemistry.rules import Verdicts
 from pyro_hcvae.data.conditions import Conditions
 from pyro_hcvae.data.schema import Performance
@@ -53,7 +54,7 @@ def nearest_columns(known: KnownRecipes, recipes: pd.DataFrame, conditions: Cond
     nearest = known.nearest(recipes, conditions.frame())
     names = [column.name for column in schema.conditions]
     units = schema.units()
-    said = []
+    said, recipe = [], [composition(frame.loc[row], schema) for row in nearest["row"]]
     for row in nearest["row"]:
         cells = frame.loc[row]
         at = ", ".join(f"{name} {cells[name]:g} {units.get(name, '')}".rstrip() for name in names)
@@ -61,6 +62,7 @@ def nearest_columns(known: KnownRecipes, recipes: pd.DataFrame, conditions: Cond
     return pd.DataFrame(
         {
             "nearest known recipe [row]": nearest["row"],
+            "nearest known recipe": recipe,
             "distance to it [sd]": nearest["distance"].round(3),
             f"its {schema.performance.name}": said,
         }
@@ -93,7 +95,7 @@ def change_columns(
 
 def _in_words(change: Change | None, units: Mapping[str, str]) -> str:
     if change is None:
-        return ""
+        return "none found"
     unit = f" {units[change.column]}" if units.get(change.column) else ""
     now = change.probability - change.gain
-    return f"{change.column} {change.old:g} -> {change.new:g}{unit}: {now:.2f} -> {change.probability:.2f}"
+    return f"{change.column} {change.old:g} -> {change.new:g}{unit}: probability {now:.2f} -> {change.probability:.2f}"

@@ -164,7 +164,7 @@ def propose_recipes(
         change_columns(known, asked, goal, predictor, partial(_allowed, known, own), chosen, at),
     ]
     if judged is not None:
-        notes.append(pd.DataFrame({"equilibrium": [judged[0].level] * len(chosen)}))
+        notes.append(pd.DataFrame({"equilibrium": [f"{judged[0].level}: {judged[0].reason}"] * len(chosen)}))
     if any(map(math.isfinite, request.costs.values())):
         notes.append(pd.DataFrame({"metal cost [USD/kg]": total_cost(chosen, request.costs).round(4)}))
     if any(made):

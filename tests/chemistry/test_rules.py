@@ -149,10 +149,11 @@ def test_dropped_columns_leave_the_rules() -> None:
 
 
 def recipe(**columns: float) -> pd.DataFrame:
-    """10 wt% Ni, calcined at 700 degC for 4 h, not reduced, used at 700 degC, and what is said besides."""
+    """10 wt% Ni on MgO, calcined at 700 degC for 4 h, not reduced, used at 700 degC, and what is said besides."""
     schema = RecipeSchema.load("drm")
-    usual = {"Ni": 10.0, "Calcination T": 700.0, "Calcination time": 4.0, "Reaction T": 700.0}
-    return pd.DataFrame([dict.fromkeys(schema.columns, 0.0) | usual | columns])
+    usual = {"Ni": 10.0, "MgO": 1.0, "Calcination T": 700.0, "Calcination time": 4.0, "Reaction T": 700.0}
+    reduced = {"Reduction H2": 10.0} if "Reduction T" in columns else {}
+    return pd.DataFrame([dict.fromkeys(schema.columns, 0.0) | usual | reduced | columns])
 
 
 def counted() -> list[FeasibilityRule]:
@@ -240,6 +241,8 @@ ADVICE = "metals below their Tammann temperature"
         ({"H-ZSM-5": 1.0, "Ni": 0.0, "Reaction T": 855.0}, ["zeolites at most at 850 degC"]),
         ({"Ni": 0.0, "Ag": 1.0}, []),
         ({"Ni": 0.0, "Ru": 1.0, "Reaction T": 1029.0}, []),
+        ({"Ni": 0.0, "Rh": 1.0, "MgO": 0.0}, ["a support, if metals are given in wt%"]),
+        ({"Ni": 0.0, "Rh": 1.0, "Reduction T": 700.0, "Reduction H2": 0.0}, ["reduction in hydrogen"]),
     ],
 )  # fmt: skip
 def test_advice_on_dry_reforming(columns: dict[str, float], names: list[str]) -> None:

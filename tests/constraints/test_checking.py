@@ -72,6 +72,19 @@ def test_satisfied_asks_for_a_valid_recipe_too() -> None:
     assert Constraints(schema).satisfied(frame).tolist() == [True, True, False, False, False, False, False, True]
 
 
+def test_rules_that_need_a_table_are_left_to_the_caller() -> None:
+    schema = RecipeSchema.from_toml(
+        TINY_TOML
+        + '\n[[rules]]\nname = "cap"\nkind = "caps"\nseverity = "hard"\nlimits = { A = 8.0 }\n'
+        + '\n[[rules]]\nname = "melts"\nkind = "sintering"\nseverity = "hard"\ncolumns = ["A"]\ntemperatures = ["Red T"]\n'
+        + "melting_points_k = { A = 800.0 }\n"
+        + '\n[[rules]]\nname = "seen"\nkind = "observed"\nseverity = "hard"\ncolumns = ["A"]\nnumbers = ["Red T"]\n'
+    )
+    constraints = Constraints(schema)
+    assert [rule.name for rule in constraints.rules] == ["cap"]
+    assert constraints.satisfied(pd.DataFrame([BASE, BASE | {"A": 9.0}])).tolist() == [True, False]
+
+
 KNOWN = [
     ("exclude A", {"A": Known(False, 0.0)}),
     ("supports in X", {"Y": Known(False, 0.0), "Z": Known(False, 0.0), "X": Known()}),

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import time
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.optimize
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.optimize import OptimizeResult
 
-from pyro_hcvae.constraints import feasibility
+from pyro_hcvae.constraints import feasibility, program
 from pyro_hcvae.constraints.collection import Constraints
 from pyro_hcvae.constraints.feasibility import feasible
+from pyro_hcvae.constraints.program import Problem, TimeLimitError
 from pyro_hcvae.constraints.repair import repair
 from pyro_hcvae.constraints.scale import RecipeScale
 from pyro_hcvae.data.schema import RecipeSchema
@@ -115,7 +119,7 @@ def test_conflicts_name_the_limits_of_the_schema(
     conflict = feasible(Constraints.from_texts(texts, RecipeSchema.load("drm")))
     assert conflict is not None
     assert sorted(map(str, conflict.items)) == sorted(items)
-    assert list(conflict.limits) == limits
+    assert conflict.limits == tuple(limits)
     assert words in str(conflict)
     assert all(text in str(conflict) for text in (*items, *limits))
 
@@ -154,4 +158,87 @@ minimum = 30.0
     assert conflict is not None
     assert conflict.items == ()
     assert "correct the schema" in str(conflict)
+    assert conflict.limits is not None
     assert "rule of the schema: much A" in conflict.limits
+
+
+def test_a_rule_for_some_recipes_leaves_the_others_alone() -> None:
+    schema = RecipeSchema.from_toml(
+        TINY_TOML
+        + """
+[[rules]]
+name = "Z is not heated"
+kind = "range"
+severity = "hard"
+columns = ["Red T"]
+maximum = 600.0
+where = [{ columns = ["Z"] }]
+"""
+    )
+    assert feasible(Constraints.from_texts(["Red T = 800", "exclude Z"], schema)) is None
+    hot = Constraints.from_texts(["exclude B", "Red T = 800"], schema)
+    frame = EVERY[(EVERY["A"] == 1) & (EVERY["B"] == 0) & (EVERY["Red T"] == 300)].assign(**{"Red T": 800.0})
+    assert (hot.satisfied(frame) == (frame["Z"] == 0)).all()
+    assert hot.satisfied(frame).any()
+
+
+def test_caps_take_part() -> None:
+    text = '[[rules]]\nname = "little A"\nkind = "caps"\nseverity = "hard"\nlimits = { A = 3.0, Y = 0.5 }\n'
+    schema = RecipeSchema.from_toml(TINY_TOML + text)
+    conflict = feasible(Constraints.from_texts(["A = 4"], schema))
+    assert conflict is not None
+    assert conflict.limits == ("rule of the schema: little A",)
+    repaired, _ = repair(EVERY[EVERY["Y"] == 1.0].head(1), Constraints(schema))
+    assert repaired["Y"].tolist() == [0.5]
+
+
+def cut_short(monkeypatch: pytest.MonkeyPatch, after: int) -> None:
+    """The solver has no time left after so many answers."""
+    answers = iter(range(after))
+    solve = Problem.solve
+
+    def solving(self: Problem, **options: Any) -> Any:
+        if next(answers, None) is None:
+            raise TimeLimitError
+        return solve(self, **options)
+
+    monkeypatch.setattr(Problem, "solve", solving)
+
+
+@pytest.mark.parametrize("texts", [["A 2.1..2.2", "require A"], ["A = 20", "B = 15"], ["A = 25"]])
+def test_what_was_not_narrowed_down_is_not_blamed(texts: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    constraints = Constraints.from_texts(texts, tiny_schema())
+    full = feasible(constraints)
+    assert full is not None
+    said = set()
+    for after in range(1, 60):
+        with monkeypatch.context() as patch:
+            cut_short(patch, after)
+            conflict = feasible(constraints)
+        assert conflict is not None
+        said.add((conflict.minimal, conflict.limits is None))
+        assert ("among these" in str(conflict)) == (not conflict.minimal)
+        assert "contradicts" not in str(conflict)
+        if conflict.limits is None:
+            assert "schema:" not in str(conflict)
+        else:
+            assert conflict == full
+    assert said == {(False, True), (True, True), (True, False)}
+
+
+def test_what_other_programs_take_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits: list[float] = []
+
+    def starved(*arguments: Any, options: dict[str, float], **others: Any) -> Any:
+        limits.append(options["time_limit"])
+        if len(limits) < 3:
+            return OptimizeResult(
+                x=None, status=1, message="the clock on the wall has run on, and nothing was computed"
+            )
+        return scipy.optimize.milp(*arguments, options=options, **others)
+
+    monkeypatch.setattr(program, "milp", starved)
+    monkeypatch.setattr(time, "monotonic", iter(range(0, 10**6, 100)).__next__)
+    conflict = feasible(Constraints.from_texts(["require A", "exclude A", "require B"], tiny_schema()))
+    assert limits[1] > limits[0]
+    assert str(conflict) == "'require A' contradicts 'exclude A': drop or loosen one of them"

@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import json
 import runpy
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,6 +18,7 @@ from hypothesis import strategies as st
 from pyro_hcvae.constraints import feasibility
 from pyro_hcvae.constraints.collection import Constraints
 from pyro_hcvae.constraints.feasibility import feasible
+from pyro_hcvae.constraints.program import Problem, Terms, TimeLimitError
 from pyro_hcvae.constraints.repair import changes, pick_shared, repair
 from pyro_hcvae.constraints.scale import RecipeScale
 from pyro_hcvae.data.grid import round_to_grid
@@ -23,7 +26,7 @@ from pyro_hcvae.data.schema import RecipeSchema
 from pyro_hcvae.data.table import RecipeTable
 from pyro_hcvae.data.virtual_lab import VirtualLab
 from pyro_hcvae.errors import InputError
-from tests.laboratories import tiny_schema, tiny_table
+from tests.laboratories import TINY_TOML, tiny_schema, tiny_table
 from tests.strategies import QUICK, schemas_with_frames
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "check_constraints.py"
@@ -152,6 +155,56 @@ def test_what_cannot_be_repaired_is_said() -> None:
         repair(row(B=np.nan), Constraints(TINY))
     with pytest.raises(InputError, match="no column 'B'"):
         repair(row().drop(columns="B"), Constraints(TINY))
+
+
+WHERE = """
+[[rules]]
+name = "Z is not heated"
+kind = "range"
+severity = "hard"
+columns = ["Red T"]
+maximum = 600.0
+where = [{ columns = ["Z"] }]
+"""
+
+
+def test_a_rule_for_some_recipes_is_no_reason_to_change_the_others() -> None:
+    schema = RecipeSchema.from_toml(TINY_TOML + WHERE)
+    frame = pd.concat([row(B=2.0, **{"Red T": 800.0}), row(B=2.0, X=0.0, Z=1.0, **{"Red T": 800.0})], ignore_index=True)
+    repaired, distance = repair(frame, Constraints.from_texts(["exclude A"], schema), scale=SCALE)
+    assert changes(frame, repaired) == ["A 5 -> 0", ""]  # the second breaks the rule: it is returned as it was
+    assert np.isnan(distance).tolist() == [False, True]
+
+
+def test_one_recipe_without_an_answer_does_not_stop_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    solve = Problem.solve
+
+    def solving(self: Problem, *, deviations: Sequence[tuple[Terms, float]] = (), **options: Any) -> Any:
+        solving.calls += bool(deviations)  # type: ignore[attr-defined]
+        if deviations and solving.calls == 2:  # type: ignore[attr-defined]
+            raise TimeLimitError
+        return solve(self, deviations=deviations, **options)
+
+    solving.calls = 0  # type: ignore[attr-defined]
+    monkeypatch.setattr(Problem, "solve", solving)
+    frame = pd.concat([row(), row(A=6.03), row(A=7.0)]).set_index(pd.Index([7, 8, 9]))
+    repaired, distance = repair(frame, Constraints.from_texts(["A 2..3"], TINY), scale=SCALE)
+    assert repaired["A"].tolist() == [3.0, 6.03, 3.0]
+    assert np.isnan(distance).tolist() == [False, True, False]
+    assert list(repaired.index) == [7, 8, 9]
+
+
+def test_a_batch_takes_its_shared_value_from_a_recipe_that_can_be_repaired() -> None:
+    schema = RecipeSchema.from_toml(TINY_TOML + WHERE)
+    constraints = Constraints.from_texts(["same Red T", "Red T >= 700", "require reduction"], schema)
+    cold, refused = row(), row(X=0.0, Z=1.0)
+    frame = pd.concat([refused, cold, cold], ignore_index=True)
+    repaired, distance = repair(frame, constraints, scale=SCALE)
+    assert repaired["Red T"].tolist() == [500.0, 700.0, 700.0]
+    assert np.isnan(distance).tolist() == [True, False, False]
+    alone, none = repair(refused, constraints, scale=SCALE)
+    pd.testing.assert_frame_equal(alone, refused)
+    assert np.isnan(none).all()
 
 
 def test_a_batch_shares_the_value_of_most_candidates() -> None:
