@@ -33,7 +33,8 @@ def command(
     """Fill the empty cells of partial recipes.
 
     Given cells stay as they are; an empty cell, or a column that the file lacks, is open. 0 says that a component is absent.
-    The effective sample size tells how well the draws stand for the given cells: below about 50, raise --proposals.
+    Columns that identify a row (its number, its name) come back beside every completion of it. The effective sample size tells
+    how well the draws stand for the given cells: below about 50, raise --proposals.
 
     Examples:
       pyro-hcvae complete runs/drm partial.csv -n 10 --out completed.csv
@@ -68,8 +69,9 @@ def command(
         summaries.append(
             {"row": completion.row, "effective_sample_size": completion.effective, "proposals": completion.proposed}
         )
-    extra = [f"{PROPOSAL_PREFIX}completes row", f"{PROPOSAL_PREFIX}effective sample size"]
-    options.write_csv(designer.in_table_order(pd.concat(parts, ignore_index=True), extra), path)
+    done = pd.concat(parts, ignore_index=True)
+    known = {*designer.table.header, *designer.schema.columns}
+    options.write_csv(designer.in_table_order(done, [c for c in done.columns if c not in known]), path)
     if json:
         options.print_json({"out": path, "seed": seed, "rows": summaries, "report": asked.report.to_dict()})
         return

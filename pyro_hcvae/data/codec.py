@@ -250,9 +250,9 @@ def feed_features(feed: Feed, frame: pd.DataFrame) -> Floats:
 
 
 def step_states(frame: pd.DataFrame, block: Step) -> Floats:
-    """Position of each row's state in `Step.states`, shape ``(B,)``; NaN where it cannot be told."""
+    """Position of each row's state in `Step.states`, shape ``(B,)``; NaN where it cannot be told, or nothing is of the step."""
     values = _numbers(frame, block.names())
-    state = np.zeros(len(frame))
+    state = np.where(np.isnan(values).all(axis=1), np.nan, 0.0)
     for position in block.zeroable:
         zero = np.where(np.isnan(values[:, position]), np.nan, values[:, position] == 0)
         state = 2 * state + zero

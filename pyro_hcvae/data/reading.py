@@ -68,7 +68,8 @@ def open_table(path: str | Path, options: ReadOptions | None = None, *, as_text:
     Args:
         path: A ``.csv``, ``.tsv``, ``.txt``, ``.xlsx`` or ``.parquet`` file.
         options: How numbers are written in it.
-        as_text: Columns of a text file that hold words even where they look like numbers (codes such as ``01`` or ``TRUE``).
+        as_text: Columns of words, even where these look like numbers (``01``, ``TRUE``): read from a text file as text, from a
+            workbook as its cells are.
 
     Raises:
         InputError: If the file is missing, empty, of an unknown kind or broken.
@@ -94,7 +95,7 @@ def _open(path: Path, options: ReadOptions, as_text: Sequence[str], chunk_rows: 
         if suffix in (".csv", ".tsv", ".txt"):
             capacity, frames = _open_text(path, options, as_text, chunk_rows)
         elif suffix in (".xlsx", ".xlsm"):
-            frame = _read_workbook(path, options.sheet)
+            frame = _read_workbook(path, options.sheet, as_text)
             capacity, frames = len(frame), iter([frame])
         elif suffix in (".parquet", ".pq"):
             capacity, frames = _open_parquet(path, chunk_rows)
@@ -267,7 +268,7 @@ def _refuse_ragged_line(path: Path, encoding: str, separator: str, width: int) -
     ) from None
 
 
-def _read_workbook(path: Path, sheet: str | None) -> pd.DataFrame:
+def _read_workbook(path: Path, sheet: str | None, as_text: Sequence[str]) -> pd.DataFrame:
     try:
         with pd.ExcelFile(path, engine="openpyxl") as book:
             names = [str(n) for n in book.sheet_names]
@@ -276,8 +277,11 @@ def _read_workbook(path: Path, sheet: str | None) -> pd.DataFrame:
             wanted = sheet if sheet is not None else names[0]
             # pandas renames columns that stand twice: look at the header itself.
             header = pd.read_excel(book, wanted, header=None, nrows=1)
-            _check_header(path, header.iloc[0].tolist() if len(header) else [])
-            return pd.read_excel(book, wanted, keep_default_na=False, na_values=[""])
+            titles = header.iloc[0].tolist() if len(header) else []
+            _check_header(path, titles)
+            # Else pandas makes a number of a cell of text that looks like one.
+            as_they_are = {name: object for name in titles if str(name).strip() in as_text}
+            return pd.read_excel(book, wanted, keep_default_na=False, na_values=[""], dtype=as_they_are)
     except InputError:
         raise
     except Exception as error:  # openpyxl and zipfile raise many kinds for a broken workbook

@@ -37,12 +37,14 @@ class RecipeTable:
         frame: One row an experiment, columns in schema order, indexed by the row of the file.
         header: Columns of the file in file order, for exports that can be appended to it.
         report: What the import found.
+        beside: For purpose ``partial``, columns of the file that are not modelled, as they are written, in the rows of `frame`.
     """
 
     schema: RecipeSchema
     frame: pd.DataFrame
     header: tuple[str, ...]
     report: ImportReport
+    beside: pd.DataFrame | None = None
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -73,9 +75,12 @@ class RecipeTable:
         Raises:
             InputError: If the file cannot be used; names rows, columns, values and the remedy.
         """
-        codes = [block.column for block in schema.blocks if isinstance(block, Category)]
-        raw = open_table(path, options, as_text=codes)
-        return cls._import(raw, schema, str(path), purpose, tuple(drop_columns), skip_bad_rows)
+        dropped = tuple(drop_columns)
+        as_text = [block.column for block in schema.blocks if isinstance(block, Category)]
+        if purpose == "partial":
+            as_text += [*schema.identifiers, *dropped]
+        raw = open_table(path, options, as_text=as_text)
+        return cls._import(raw, schema, str(path), purpose, dropped, skip_bad_rows)
 
     @classmethod
     def from_frame(
@@ -119,7 +124,8 @@ class RecipeTable:
         if report.errors:
             report.rows_read = sum(len(chunk) for chunk in raw.chunks)
             report.raise_errors()
-        columns = _read_columns(raw, schema, wanted, purpose, report)
+        others = [name for name in raw.header if name in schema.identifiers] if purpose == "partial" else []
+        columns, beside = _read_columns(raw, schema, wanted, others, purpose, report)
         report.rows_read = len(columns)
         repeats = row_hashes(columns.frame(), schema.columns if purpose == "training" else ())
         for block in schema.blocks:
@@ -138,7 +144,8 @@ class RecipeTable:
             repeats = repeats[~bad]
         report.raise_errors()
         report.rows_kept = len(columns)
-        table = cls(schema, columns.frame(), raw.header, report)
+        frame = columns.frame()
+        table = cls(schema, frame, raw.header, report, None if beside is None else beside.loc[frame.index])
         if purpose == "training":
             _describe(table, columns, repeats)
         return table
@@ -163,7 +170,8 @@ class RecipeTable:
 
     def select(self, positions: NDArray[np.int64]) -> RecipeTable:
         """The rows at some positions, in that order."""
-        return replace(self, frame=self.frame.iloc[positions])
+        beside = None if self.beside is None else self.beside.iloc[positions]
+        return replace(self, frame=self.frame.iloc[positions], beside=beside)
 
 
 def row_groups(frame: pd.DataFrame, columns: Sequence[str]) -> NDArray[np.int64]:
@@ -218,11 +226,17 @@ def _wanted_columns(
 
 
 def _read_columns(
-    raw: RawTable, schema: RecipeSchema, wanted: Sequence[str], purpose: Purpose, report: ImportReport
-) -> Columns:
-    """Read the wanted columns, in schema order.
+    raw: RawTable,
+    schema: RecipeSchema,
+    wanted: Sequence[str],
+    others: Sequence[str],
+    purpose: Purpose,
+    report: ImportReport,
+) -> tuple[Columns, pd.DataFrame | None]:
+    """Read the wanted columns, in schema order, and keep some others as they are, if any.
 
-    For purpose ``partial`` the others are there too, and open; for ``recipes`` those of the recipe are, and components are 0.
+    For purpose ``partial`` modelled columns that are not wanted are there too, and open; for ``recipes`` those of the recipe
+    are, and components are 0.
     """
     decimal, thousands = raw.options.decimal, raw.options.thousands
     missing = None if purpose == "partial" else f"Fill them in (0 where a component is absent), {SKIP}"
@@ -245,14 +259,17 @@ def _read_columns(
         case _:
             names = [name for name in schema.columns if name in wanted]
     columns = Columns(names, {b.column for b in schema.blocks if isinstance(b, Category)}, raw.capacity)
+    kept: list[pd.DataFrame] = []
     for chunk in raw.chunks:
+        if others:
+            kept.append(chunk[list(others)])
         cells = {name: codes.get(name, numbers).read(chunk[name]) for name in wanted}
         cells |= {name: np.zeros(len(chunk)) for name in absent}
         columns.append(chunk.index.to_numpy(), cells)
     numbers.report(report)
     for code in codes.values():
         code.report(report)
-    return columns
+    return columns, pd.concat(kept) if kept else None
 
 
 def _describe(table: RecipeTable, columns: Columns, repeats: NDArray[np.uint64]) -> None:

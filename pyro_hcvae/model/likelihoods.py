@@ -147,6 +147,11 @@ class Numbers(TorchDistribution):  # type: ignore[misc]
             raise NotImplementedError(f"numbers of a batch of shape {tuple(self.batch_shape)} stay so")
         return self
 
+    def only(self, which: Tensor) -> Numbers:
+        """The distribution of some of the numbers, mask ``(M, B, F)``, which then know of no other one."""
+        exists = self.exists & which.gather(-1, self.positions)
+        return Numbers(self._head, self._state, self._gaussians, self.positions, exists)
+
     def log_prob(self, value: Tensor) -> Tensor:
         """Log density of the numbers ``(M, B, F)`` that exist; the others are not looked at."""
         state, chain = self._state, self._head.chain

@@ -21,6 +21,7 @@ from pyro_hcvae.errors import InputError
 from pyro_hcvae.model.hierarchical import HierarchicalCVAE
 from pyro_hcvae.posterior.completion import complete_recipe
 from pyro_hcvae.posterior.conditional import Given
+from pyro_hcvae.posterior.shares import OpenShares
 
 
 @dataclass(frozen=True)
@@ -29,9 +30,9 @@ class Completion:
 
     Attributes:
         row: Row of the partial table.
-        frame: Recipe, condition and performance columns; what was given is as given. Equal completions stand as often as drawn.
-        effective: Effective sample size of the importance weights. Where only some shares of a whole are given, the weights
-            know which components these are, not how much of each.
+        frame: Recipe, condition and performance columns, then what else the row holds (its number, its name); what was given is
+            as given. Equal completions stand as often as drawn.
+        effective: Effective sample size of the importance weights.
         proposed: Number of weighted draws.
     """
 
@@ -59,7 +60,8 @@ def complete_rows(
     if n < 1:
         raise InputError(f"the number of completions must be at least 1, got {n}")
     schema, layout = codec.schema, codec.layout
-    frame = partial.frame.copy()
+    frame = partial.frame.reindex(columns=list(schema.columns))  # a component that was passed over is open
+    named = None if partial.beside is None else partial.beside.drop(columns=list(schema.columns), errors="ignore")
     for block in schema.blocks:
         if isinstance(block, Fractions):
             close_shares(frame, block, partial.report.source)
@@ -84,6 +86,8 @@ def complete_rows(
         if not as_drawn:
             filled = _rounded(filled, given, schema)
         beside = given[[*schema.condition_columns, schema.performance.name]]
+        if named is not None:
+            beside = pd.concat([beside, named.iloc[[position]]], axis=1)
         beside = beside.iloc[np.zeros(n, dtype=int)].reset_index(drop=True)
         yield Completion(int(row), pd.concat([filled, beside], axis=1), out.effective, out.proposed)
 
@@ -91,7 +95,7 @@ def complete_rows(
 def given_part(codec: RecipeCodec, row: pd.DataFrame) -> Given:
     """What one row gives, shape ``(1, 1)``: NaN cells are open, and so are columns that lack."""
     row = row.reindex(columns=list(codec.schema.columns))
-    return Given(codec.layout.unpack(codec.encode(row)[None]), _possible(row, codec.schema))
+    return Given(codec.layout.unpack(codec.encode(row)[None]), _possible(row, codec.schema), _open_shares(row, codec))
 
 
 def _rounded(filled: pd.DataFrame, given: pd.DataFrame, schema: RecipeSchema) -> pd.DataFrame:
@@ -132,6 +136,24 @@ def _possible(given: pd.DataFrame, schema: RecipeSchema) -> dict[str, Tensor]:
             case _:
                 continue
         out[next(iter(sites.of_block(block)))] = torch.tensor(fits)[None, None]
+    return out
+
+
+def _open_shares(given: pd.DataFrame, codec: RecipeCodec) -> dict[str, OpenShares]:
+    """Wholes of which the row gives some shares above 0, and leaves others open, by the site of their log ratios."""
+    out: dict[str, OpenShares] = {}
+    for block in codec.schema.blocks:
+        if isinstance(block, Fractions):
+            parts = given[list(block.columns)].to_numpy(np.float64)[0] / block.total
+            if np.isnan(parts).any() and np.nansum(parts) > 0:
+                scalers = [codec.scalers[name] for name in block.columns]
+                out[sites.ratio(block)] = OpenShares(
+                    presence=sites.presence(block),
+                    given=torch.tensor(np.nan_to_num(parts), dtype=torch.float32),
+                    known=torch.tensor(~np.isnan(parts)),
+                    loc=torch.tensor([scaler.loc for scaler in scalers]),
+                    scale=torch.tensor([scaler.scale for scaler in scalers]),
+                )
     return out
 
 

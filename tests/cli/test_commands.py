@@ -163,6 +163,28 @@ def test_complete_fills_open_cells_and_keeps_given_ones(laboratory: Path, cli: C
     assert (done["proposal: completes row"].head(6) == 2).all()
 
 
+@pytest.mark.parametrize("kind", ["csv", "xlsx"])
+def test_complete_carries_over_what_names_a_row(laboratory: Path, cli: Command, tmp_path: Path, kind: str) -> None:
+    cells = [{"No.": "007", "Book": "12/3", "A": 4.2, "T": 650.0}, {"No.": "8b", "Book": None, "X": 1.0, "T": 700.0}]
+    frame, path = pd.DataFrame(cells), tmp_path / f"partial.{kind}"
+    if kind == "csv":
+        frame.to_csv(path, index=False)
+    else:
+        frame.to_excel(path, index=False)
+    arguments = ("complete", laboratory / "run", path, "-n", 2, "--out", tmp_path / "done.csv")
+    result = cli(*arguments)
+    assert result.code == 2
+    assert "'Book' is not in schema" in result.err
+    result = cli(*arguments, "--drop-column", "Book")
+    assert result.code == 0, result.err
+    done = pd.read_csv(tmp_path / "done.csv", dtype=str)
+    own = list(pd.read_csv(laboratory / "table.csv").columns)
+    assert list(done.columns[: len(own) + 1]) == [*own, "Book"]  # the table's own columns, then what else the rows hold
+    assert done["No."].tolist() == ["007", "007", "8b", "8b"]
+    assert done["Book"].tolist()[:2] == ["12/3"] * 2
+    assert done["Book"].isna().tolist() == [False, False, True, True]
+
+
 def test_schema_show_and_init(cli: Command, laboratory: Path, tmp_path: Path) -> None:
     assert "contact time" in cli("schema", "show", "drm").out
     toml = cli("schema", "show", laboratory / "schema.toml", "--toml").out

@@ -228,3 +228,29 @@ def test_plot_loop_draws_each_strategy_and_leaves_unfinished_rounds_out(tmp_path
     module["main"]([str(tmp_path / "rounds.csv"), "--performance", "Yield [%]", "--out", str(tmp_path / "loop.svg")])
     text = (tmp_path / "loop.svg").read_text()
     assert all(word in text for word in ("Yield [%]", "regret", "mine (2 seeds)", "SIMULATED"))
+
+
+def test_check_completion_compares_row_by_row(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one = tmp_path / "one"
+    RecipeDesigner(tiny_schema(), model=SMALL, train=TRAIN.model_copy(update={"members": 1})).fit(tiny_table(), out=one)
+    partial = tmp_path / "partial.csv"
+    pd.DataFrame([{"A": 4.2, "B": 0, "C": 0, "T": 650}, {"X": 1, "Y": 0, "Z": 0, "T": 650}]).to_csv(
+        partial, index=False
+    )
+    main = script("check_completion")["main"]
+    little = ["--chains", "4", "--draws", "20", "--warmup", "10", "--proposals", "500"]
+    main([str(one), str(partial), *little, "--out", str(tmp_path / "quantities.csv")])
+    lines = {name: values for name, *values in (x.rsplit(maxsplit=2) for x in capsys.readouterr().out.splitlines())}
+    assert lines["row"] == ["2", "3"]
+    assert all(float(x) < 1 for x in lines["largest gap in a probability"])
+    quantities = pd.read_csv(tmp_path / "quantities.csv")
+    assert set(quantities.loc[quantities["row"] == 2, "kind"]) > {"latent mean", "presence", "code", "state"}
+    for folder, cells, message in (
+        (run, {"A": 4.2, "B": 0, "C": 0}, "got 2 and 1"),
+        (one, {"A": 4.2}, "known in part"),
+    ):
+        pd.DataFrame([cells]).to_csv(partial, index=False)
+        with pytest.raises(SystemExit) as stop:
+            main([str(folder), str(partial), *little])
+        assert stop.value.code == 2
+        assert message in capsys.readouterr().err

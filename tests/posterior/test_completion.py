@@ -74,6 +74,21 @@ def test_a_given_amount_moves_what_is_open_as_rejection_says() -> None:
     assert (done["B"] > 0).mean() == pytest.approx((near["B"] > 0).mean(), abs=0.08)
 
 
+def test_a_guide_that_is_too_narrow_loses_few_draws() -> None:
+    """Half of the draws come from the prior: with the guide's own, the effective size would hang on a few of them."""
+    model, _, codec = tiny_model((0,), stir=0.12)
+    with torch.no_grad():
+        for part in model.stages:
+            part.latent.residual_network.head.bias[..., part.latent.size :] -= 2.5  # its standard deviations
+    table = partial(**{"A": 0.0, "B": 0.0, "C": 2.0})
+    done = next(complete_rows(model, codec, table, 3000, proposals=20_000, seed=0))
+    assert done.effective > 5000
+    plain, _, _ = tiny_model((0,), stir=0.12)
+    expected = next(complete_rows(plain, codec, table, 3000, proposals=20_000, seed=1))
+    for column in "XYZ":
+        assert (done.frame[column] > 0).mean() == pytest.approx((expected.frame[column] > 0).mean(), abs=0.05)
+
+
 def linked_model() -> tuple[HierarchicalCVAE, RecipeCodec]:
     """Every amount stands on one of two narrow levels, and says much to the one after it."""
     model, _, codec = tiny_model(stir=0.12)
@@ -177,3 +192,26 @@ def test_unknown_conditions_are_allowed() -> None:
 
 def test_the_codec_of_the_tests_knows_the_schema() -> None:
     assert tiny_codec()[0].schema == tiny_schema()
+
+
+def test_what_names_a_row_comes_back_with_each_of_its_completions() -> None:
+    schema = tiny_schema().model_copy(update={"identifiers": ("No.", "Note")})
+    frame = pd.DataFrame(
+        [{"No.": "007", "Note": "first", "A": 2.0}, {"No.": "8", "Note": None, "B": 1.0}], index=[5, 9]
+    )
+    table = RecipeTable.from_frame(frame, schema, purpose="partial")
+    model, _, codec = tiny_model(stir=0.12)
+    first, second = complete_rows(model, codec, table.select(np.array([1, 0])), 3, proposals=200, seed=0)
+    assert (first.row, second.row) == (9, 5)
+    assert first.frame["No."].tolist() == ["8"] * 3
+    assert first.frame["Note"].isna().all()
+    assert second.frame["No."].tolist() == ["007"] * 3
+    assert second.frame["Note"].tolist() == ["first"] * 3
+
+
+def test_a_component_that_the_table_passes_over_is_open() -> None:
+    frame = pd.DataFrame([{"A": 2.0, "X": 0.5}])
+    table = RecipeTable.from_frame(frame, tiny_schema(), purpose="partial", drop_columns=["X"])
+    done = complete(table, n=50).frame
+    assert (done["A"] == 2.0).all()
+    assert {0.0, 1.0} < set(done["X"])

@@ -46,7 +46,7 @@ def test_with_a_sure_predictor_the_best_are_kept_row_by_row() -> None:
 
 def test_draws_are_kept_in_proportion_to_their_likelihood() -> None:
     scale = 10 / np.sqrt(np.pi / 2)  # a standard deviation of 10
-    frame = pd.concat([draws([5.0, 6.0], 50.0, label=i) for i in range(4000)])
+    frame = draws([5.0, 6.0] * 4000, 50.0).set_index(np.repeat(np.arange(4000), 2))
     share = float((choose(frame, 1, scale=float(scale))["A"] == 5.0).mean())
     assert share == pytest.approx(1 / (1 + np.exp(-0.5)), abs=0.025)
 

@@ -72,7 +72,7 @@ def test_without_weights_every_move_is_taken_and_the_prior_stays() -> None:
 
 
 def test_chains_find_what_resampling_has_missed() -> None:
-    """One draw in some thousands is allowed: a start of 200 has none of them, the chains come to it and stay."""
+    """One draw in some hundreds is allowed: this start of 50 has none of them, the chains come to it and stay."""
     _, codec = laboratory()
 
     def weigh(packed: Tensor) -> Tensor:
@@ -80,11 +80,11 @@ def test_chains_find_what_resampling_has_missed() -> None:
         rare = (frame["A"] > 0) & (frame["Z"] > 0) & (frame["Y"] > 0) & (frame["B"] > 0) & (frame["Red T"] > 550)
         return torch.where(torch.tensor(rare.tolist()), 0.0, -torch.inf)
 
-    start = run(weigh, proposals=50, chains=50, moves=0)
+    start = run(weigh, proposals=50, chains=50, moves=0, seed=1)
     assert len(start.packed) == start.effective_start == 0
     assert np.isnan(start.acceptance)
     assert np.isnan(start.effective_chains)
-    found = run(weigh, proposals=50, chains=200, moves=100)
+    found = run(weigh, proposals=50, chains=200, moves=100, seed=1)
     assert len(found.packed) > 0
     assert torch.isfinite(weigh(found.packed)).all()
 
