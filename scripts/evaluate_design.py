@@ -114,6 +114,8 @@ def _one(args: argparse.Namespace, seed: int) -> Iterator[pd.DataFrame]:
     yield judged("hcvae, proposals", pd.concat(proposed))
     draws = pd.concat(designer.sample(asked, args.each, seed=seed))
     yield judged("hcvae, draws", draws)
+    guided = pd.concat(designer.sample(asked, args.each, guidance=4, seed=seed))
+    yield judged("hcvae, guided draws", guided)
     for baseline in (NearestCondition(), JitteredNearest(), MarginalBootstrap()):
         yield judged(baseline.name, baseline.fit(seen, seed=seed).sample(asked, args.each, seed=seed))
 

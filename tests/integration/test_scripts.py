@@ -254,3 +254,23 @@ def test_check_completion_compares_row_by_row(run: Path, tmp_path: Path, capsys:
             main([str(folder), str(partial), *little])
         assert stop.value.code == 2
         assert message in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_evaluate_design_asks_the_truth_about_every_proposal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "design.csv"
+    few = {"recipes": 20, "pairs": 2, "each": 3, "seeds": 1, "steps": 30, "members": 1, "out": out}
+    script("evaluate_design")["main"]([x for name, value in few.items() for x in (f"--{name}", str(value))])
+    assert "within 10 points" in capsys.readouterr().out
+    rows = pd.read_csv(out)
+    assert set(rows["generator"]) == {
+        "hcvae, proposals", "hcvae, draws", "hcvae, guided draws", "nearest", "nearest-jittered", "marginal"
+    }  # fmt: skip
+    assert (rows.groupby("generator")["row"].nunique() == 2).all()
+    assert rows[rows["generator"] == "hcvae, proposals"]["novel"].all()
+    assert not rows[rows["generator"] == "nearest"]["novel"].any()
+    assert ((rows["error"] <= 10) == rows["met"]).all()
+    with pytest.raises(SystemExit):
+        script("evaluate_design")["main"](["--pairs", "0"])
