@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -173,10 +174,11 @@ def show(designer: RecipeDesigner, proposals: Proposals) -> None:
         console.print(f"Not set, taken as typical of the table: {assumed}", highlight=False)
     for warning in conditions.warnings:
         console.print(f"Warning: {warning}", highlight=False)
+    chains = proposals.search.effective_chains
     console.print(
         f"{proposals.drawn} draws, {proposals.valid} valid, {proposals.novel} not in the table, {proposals.allowed} allowed. "
-        f"Effective sample size: {proposals.search.effective_start:.0f} at the start, "
-        f"{proposals.search.effective_chains:.0f} of the chains. Predictor on recipes it has not seen: R2 {predictor.r2:.2f}, "
+        f"Effective sample size: {proposals.search.effective_start:.0f} at the start"
+        f"{'' if isnan(chains) else f', {chains:.0f} of the chains'}. Predictor on recipes it has not seen: R2 {predictor.r2:.2f}, "
         f"mean error {predictor.mae:.1f} {schema.performance.unit}",
         highlight=False,
     )
