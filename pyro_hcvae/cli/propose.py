@@ -178,8 +178,8 @@ def show(designer: RecipeDesigner, proposals: Proposals) -> None:
     console.print(
         f"{proposals.drawn} draws, {proposals.valid} valid, {proposals.novel} not in the table, {proposals.allowed} allowed. "
         f"Effective sample size: {proposals.search.effective_start:.0f} at the start"
-        f"{'' if isnan(chains) else f', {chains:.0f} of the chains'}. Predictor on recipes it has not seen: R2 {predictor.r2:.2f}, "
-        f"mean error {predictor.mae:.1f} {schema.performance.unit}",
+        f"{'' if isnan(chains) else f', {chains:.0f} of the chains'}. Predictor on recipes it has not seen: "
+        f"R2 {predictor.r2:.2f}, mean error {predictor.mae:.1f} {schema.performance.unit}",
         highlight=False,
     )
     if proposals.equilibrium is not None:
