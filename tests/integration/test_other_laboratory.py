@@ -82,5 +82,7 @@ def test_init_edit_check_fit_propose(tmp_path: Path, cli: Command) -> None:
     assert is_valid(frame, schema).all()
     assert (frame["Reaction T / K"] == 623).all()
     assert set(frame["Route"]) <= {"hydrothermal", "slurry", "spray"}
-    # Of 50 recipes little is learned; but the numbers are kelvin, around the 673 to 873 of the table.
-    assert frame["Calcination T / K"].between(500, 1100).all()
+    # Of 50 recipes little is learned, and the search looks at the rim of it; but the numbers are kelvin, around the 673 to 873
+    # of the table.
+    assert frame["Calcination T / K"].between(400, 1300).all()
+    assert 600 < frame["Calcination T / K"].median() < 950
