@@ -136,7 +136,7 @@ def propose_recipes(
     each = tuple(item for item in items if not isinstance(item, Shared))
     own = replace(request, constraints=replace(request.constraints, items=each))
     found = look(own)
-    if len(each) < len(items):
+    if len(each) < len(items) and len(found.recipes):
         best = found.recipes.iloc[np.argsort(-found.predicted["probability"].to_numpy())[: _SHARING * request.n]]
         picked = pick_shared(best, request.constraints)
         own = replace(own, constraints=own.constraints.adding(*(Fix(column=c, value=v) for c, v in picked.items())))
