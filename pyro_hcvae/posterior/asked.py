@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -73,7 +73,7 @@ class Asked:
             elif isinstance(block, Step) and block.optional and any(needed):
                 done = torch.arange(possible[site].shape[-1]) > 0
                 possible[site] = possible[site] & done
-        return Given(type(batch)(batch.conditions, batch.conditions_known, values, known), possible)
+        return replace(given, batch=replace(batch, values=values, known=known), possible=possible)
 
     @cached_property
     def fixed(self) -> tuple[str, ...]:

@@ -138,6 +138,8 @@ class Candidates:
 
     def refused(self, most: int) -> pd.DataFrame:
         """Distinct recipes that are valid and new but not allowed, those that were drawn first."""
+        if not self._refused:
+            return pd.DataFrame(columns=self._columns)
         every = pd.concat(self._refused, ignore_index=True)
         return every[_firsts(row_hashes(every, self._columns))].head(most).reset_index(drop=True)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from pyro_hcvae.chemistry import verdicts
 from pyro_hcvae.chemistry.prices import total_cost
-from pyro_hcvae.chemistry.rules import broken_rules, feasibility_rules, judge
+from pyro_hcvae.chemistry.rules import FeasibilityRule, broken_rules, feasibility_rules, judge
 from pyro_hcvae.constraints.collection import Constraints
 from pyro_hcvae.constraints.feasibility import feasible
 from pyro_hcvae.constraints.language import Fix, Shared
@@ -161,7 +162,7 @@ def propose_recipes(
         pd.DataFrame({"log density [nats]": log_density(model, batch, request.seed).round(3)}),
         rule_columns(judge(whole, schema, known.table.frame)),
         nearest_columns(known, chosen, conditions),
-        change_columns(known, asked, goal, predictor, partial(_allowed, known, own), chosen, at),
+        change_columns(known, asked, goal, predictor, found.allowed, chosen, at),
     ]
     if judged is not None:
         notes.append(pd.DataFrame({"equilibrium": [f"{judged[0].level}: {judged[0].reason}"] * len(chosen)}))
@@ -184,6 +185,7 @@ class _Found:
     """What one search has found; `fitted` says by hash of a recipe what was changed to satisfy the constraints."""
 
     asked: Asked
+    allowed: Callable[[pd.DataFrame], NDArray[np.bool_]]
     candidates: Candidates
     search: Search
     fitted: dict[int, str]
@@ -200,12 +202,15 @@ def _look(
     request: Request,
 ) -> _Found:
     asked = Asked(codec, request.conditions, request.constraints)
-    excluded, allowed = _excluded(known, request, asked), partial(_allowed, known, request)
+    excluded = _excluded(known, request, asked)
+    # Fitted once: rules on what the table has observed look at all of its rows.
+    hard = [rule for rule in feasibility_rules(codec.schema, known.table.frame) if rule.severity == "hard"]
+    allowed = partial(_allowed, request, hard)
     candidates = Candidates(codec, asked.settle, predictor, request.conditions, goal, excluded, allowed)
     went = search(model, asked.given(), codec.layout.pack, candidates.weigh, request.search, seed=request.seed)
     short = request.constraints.items and len(candidates.found()[0]) < request.n
     fitted = _fitted(candidates, known, request) if short else {}
-    return _Found(asked, candidates, went, fitted, *candidates.found())
+    return _Found(asked, allowed, candidates, went, fitted, *candidates.found())
 
 
 def _excluded(known: KnownRecipes, request: Request, asked: Asked) -> pd.DataFrame:
@@ -233,11 +238,9 @@ def _whole(pending: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
     return pending[columns]
 
 
-def _allowed(known: KnownRecipes, request: Request, recipes: pd.DataFrame) -> NDArray[np.bool_]:
+def _allowed(request: Request, hard: Sequence[FeasibilityRule], recipes: pd.DataFrame) -> NDArray[np.bool_]:
     """Which recipes satisfy the constraints and break no hard rule, shape ``(B,)``."""
-    schema = known.table.schema
     good = request.constraints.satisfied(recipes)
-    hard = [rule for rule in feasibility_rules(schema, known.table.frame) if rule.severity == "hard"]
     at = pd.DataFrame([dict(request.conditions.row)] * len(recipes), index=recipes.index)
     return np.asarray(good & ~broken_rules(pd.concat([recipes, at], axis=1), hard).to_numpy(dtype=bool).any(axis=1))
 
@@ -246,6 +249,8 @@ def _fitted(candidates: Candidates, known: KnownRecipes, request: Request) -> di
     """Bring refused draws to satisfy the constraints; says by hash of the recipe what was changed."""
     columns = list(request.constraints.schema.recipe_columns)
     refused = candidates.refused(_FITTED * request.n)
+    if refused.empty:
+        return {}
     mended, _ = repair(refused, request.constraints, scale=known.scale)
     at, _ = candidates.add(mended)
     said = changes(refused.iloc[at], mended.iloc[at])

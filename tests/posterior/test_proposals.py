@@ -99,6 +99,15 @@ def test_near_the_target_is_another_wish_than_beyond_it(designer: RecipeDesigner
 def test_nothing_outside_the_trust_region_is_proposed(designer: RecipeDesigner) -> None:
     with pytest.raises(InputError, match="draws"):
         propose(designer, search=SearchConfig(proposals=200, chains=20, moves=5, trust=1e-12))
+    with pytest.raises(InputError, match="draws"):  # nothing was even refused, so nothing can be made to fit
+        propose(
+            designer, search=SearchConfig(proposals=200, chains=20, moves=5, trust=1e-12), constraints=["exclude A"]
+        )
+
+
+def test_a_given_share_weighs_by_how_much_it_is(designer: RecipeDesigner) -> None:
+    asked = Asked(designer.codec, designer.conditions({"T": 650}, 80), designer.constraints(["X = 0.3"]))
+    assert asked.given().shares
 
 
 def test_a_share_just_below_the_whole_stays_what_was_asked() -> None:
