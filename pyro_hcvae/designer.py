@@ -14,6 +14,7 @@ import pandas as pd
 import torch
 from sklearn.exceptions import NotFittedError
 
+from pyro_hcvae.analysis.inference_data import inference_data
 from pyro_hcvae.chemistry.prices import PriceTable, cost_per_wt_percent, load_prices
 from pyro_hcvae.constraints.collection import Constraints
 from pyro_hcvae.data.codec import RecipeCodec
@@ -363,6 +364,23 @@ class RecipeDesigner:
         batch = self.codec.layout.unpack(self.codec.encode(table.frame)[None]).expand_members(self.network.members)
         nats = log_marginal(self.network, batch, draws=draws, seed=seed).mean(0).double().numpy()
         return float(nats @ weights / weights.sum())
+
+    def to_inference_data(self, rows: pd.DataFrame, *, draws: int = 200, seed: int = 0) -> Any:
+        """Posterior and prior draws around recipes, or for conditions alone, for ArviZ (`inference_data`).
+
+        Args:
+            rows: Recipe, condition and performance columns, e.g. some of ``designer.table.frame``. Where the recipe cells are all
+                NaN, the conditions alone are asked.
+            draws: Draws for each member and row.
+            seed: Fixes the draws.
+
+        Returns:
+            `arviz.InferenceData`, or `xarray.DataTree` with ArviZ 1.x.
+
+        Raises:
+            InputError: If a recipe is given in part, or if labels of rows repeat.
+        """
+        return inference_data(self.network, self.codec, rows, draws=draws, seed=seed)
 
     def in_table_order(self, frame: pd.DataFrame, extra: Iterable[str] = ()) -> pd.DataFrame:
         """Bring rows into the columns of the user's own file, then ``extra`` columns; what is not modelled is left empty."""

@@ -3,7 +3,7 @@
 `candidates`: out-of-fold R2 and mean absolute error of learners, each at one setting, on the features of the predictor.
 `coverage`: everything is fitted and calibrated inside the training folds, and the intervals are looked at on the outer fold.
 Beside the predictor stand `global` intervals: one forest, and the same quantiles of its out-of-fold errors added to every
-prediction. Shown are the share of measurements inside (of rows, and with every recipe counting once), the mean width, and the
+prediction; and, with `--apart`, predictors whose intervals come from folds that keep other groups whole. Shown are the share of measurements inside (of rows, and with every recipe counting once), the mean width, and the
 interval score of Gneiting & Raftery (2007), width plus 2 / (1 - level) times what is missed: lower is better. `thirds` are the
 shares inside among the rows with the narrowest, middle and widest intervals: where they differ, the level holds on average only.
 
@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -109,22 +110,30 @@ def global_intervals(table: RecipeTable, train: Any, test: Any, seed: int) -> tu
     return forest(x[train], y[train], np.ones(len(train)), seed).predict(x[test]), np.sort(errors)
 
 
-def coverage(table: RecipeTable, by: Any, count: int, seed: int) -> Iterator[dict[str, object]]:
+def coverage(
+    table: RecipeTable, by: Any, count: int, seed: int, apart: Sequence[Any] = ()
+) -> Iterator[dict[str, object]]:
     """What the intervals hold on outer folds, by kind, level and part of the table."""
     schema, y, weights = table.schema, _performance(table), equal_weights(table.recipe_ids())
     bounds = schema.performance.bounds
-    limits = {(kind, level): np.empty((2, len(y))) for level in LEVELS for kind in ("global", "predictor")}
+    kinds: dict[str, Any] = {"predictor": None, **{f"predictor, {x} apart": groups_of(table, x) for x in apart}}
+    limits = {(kind, level): np.empty((2, len(y))) for level in LEVELS for kind in ("global", *kinds)}
     for train, test in folds(groups_of(table, by), count, seed=seed):
         mean, errors = global_intervals(table, train, test, seed)
-        predictor = PerformancePredictor.fit(schema, table.frame.iloc[train], table.recipe_ids()[train], seed=seed)
         recipes, conditions = (
             table.frame.iloc[test][list(c)] for c in (schema.recipe_columns, schema.condition_columns)
         )
         for level in LEVELS:
             tails = np.quantile(errors, [(1 - level) / 2, (1 + level) / 2])
             limits["global", level][:, test] = (mean + tails[:, None]).clip(*bounds)
-            found = predictor.predict(recipes, conditions, level=level)
-            limits["predictor", level][:, test] = found[["low", "high"]].to_numpy().T
+        for kind, groups in kinds.items():
+            predictor = PerformancePredictor.fit(
+                schema, table.frame.iloc[train], table.recipe_ids()[train],
+                apart=None if groups is None else groups[train], seed=seed,
+            )  # fmt: skip
+            for level in LEVELS:
+                found = predictor.predict(recipes, conditions, level=level)
+                limits[kind, level][:, test] = found[["low", "high"]].to_numpy().T
     for (kind, level), (low, high) in limits.items():
         inside, width = ((low <= y) & (y <= high)).astype(np.float64), high - low
         score = width + 2 / (1 - level) * (np.maximum(low - y, 0) + np.maximum(y - high, 0))
@@ -151,6 +160,13 @@ def parser() -> argparse.ArgumentParser:
     out.add_argument("--table", type=Path, help="table of experiments (default: a simulated laboratory)")
     out.add_argument("--schema", default="drm", help="built-in schema or schema file (default: drm)")
     out.add_argument("--by", choices=GROUPINGS, nargs="+", default=list(GROUPINGS), help="what no split cuts in two")
+    out.add_argument(
+        "--apart",
+        choices=GROUPINGS,
+        nargs="+",
+        default=[],
+        help="beside intervals from folds by recipe: from folds that keep these apart",
+    )
     out.add_argument("--folds", type=int, default=5, help="outer folds (default: 5)")
     out.add_argument("--seeds", type=int, default=1, help="repetitions with other folds (default: 1)")
     out.add_argument("--recipes", type=int, default=300, help="recipes of the simulated laboratory (default: 300)")
@@ -170,7 +186,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             table = RecipeTable.from_frame(VirtualLab().experiments(recipes=args.recipes, seed=0), schema)
         else:
             table = RecipeTable.read(args.table, schema)
-        compare = candidates if args.what == "candidates" else coverage
+        compare = candidates if args.what == "candidates" else partial(coverage, apart=args.apart)
         records = [row for by in args.by for seed in range(args.seeds) for row in compare(table, by, args.folds, seed)]
     except InputError as error:
         options.error(str(error))

@@ -20,7 +20,19 @@ ALLOWED = {
     "model": {"errors", "data"},
     "inference": {"errors", "data", "model"},
     "posterior": {"errors", "data", "model", "chemistry", "constraints"},
-    "designer": {"errors", "data", "model", "inference", "posterior", "chemistry", "constraints"},
+    # What the designer offers as a method of its own stands below it, and knows nothing of it.
+    "analysis.rows": {"errors", "data"},
+    "analysis.inference_data": {"errors", "data", "model", "posterior", "analysis.rows"},
+    "designer": {
+        "errors",
+        "data",
+        "model",
+        "inference",
+        "posterior",
+        "chemistry",
+        "constraints",
+        "analysis.inference_data",
+    },
     "evaluation": {"errors", "data", "model", "inference", "posterior", "designer", "chemistry"},
     "analysis": {"errors", "data", "model", "inference", "posterior", "designer", "chemistry", "evaluation"},
     "study": {
@@ -36,7 +48,7 @@ ALLOWED = {
         "analysis",
     },
 }
-"""Room -> rooms that it may import from. The command line and the page may use everything."""
+"""Room, or a module stricter than its room -> what it may import from. The command line and the page may use everything."""
 
 
 def modules() -> list[Path]:
@@ -55,15 +67,16 @@ def imported(path: Path) -> set[str]:
 
 @pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_arrows_point_one_way(path: Path) -> None:
-    room = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    own = ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+    room = own.split(".")[0]
     if room in ("cli", "app"):
         return
+    allowed = ALLOWED.get(own, ALLOWED[room] | {room})
     for name in imported(path):
         if not name.startswith("pyro_hcvae."):
             continue
         inner = name.removeprefix("pyro_hcvae.")
-        home = inner.split(".")[0]
-        fits = home == room or any(inner == a or inner.startswith(f"{a}.") or home == a for a in ALLOWED[room])
+        fits = any(inner == a or inner.startswith(f"{a}.") for a in allowed)
         assert fits, f"{path.relative_to(PACKAGE)} imports {name}"
 
 

@@ -110,6 +110,14 @@ class SubsetBernoulli(TorchDistribution):  # type: ignore[misc]
         return torch.where(possible, torch.where(possible, e, 1.0).log(), _NEVER).to(self.logits.dtype)
 
     @property
+    def mean(self) -> Tensor:
+        """Probability of each component to be in the subset, the others summed out, shape ``(..., F)``."""
+        features = self.event_shape[0]
+        each = torch.eye(features, dtype=self.logits.dtype, device=self.logits.device)
+        each = each.view(features, *[1] * len(self.batch_shape), features)
+        return self.log_prob_known(each, each > 0.5).exp().movedim(0, -1)
+
+    @property
     def size_log_probs(self) -> Tensor:
         """Log probability of each allowed size, shape ``(..., sizes)``."""
         return torch.log_softmax(self.size_logits, dim=-1)

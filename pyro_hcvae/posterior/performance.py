@@ -63,22 +63,31 @@ class PerformancePredictor:
 
     @classmethod
     def fit(
-        cls, schema: RecipeSchema, experiments: pd.DataFrame, recipes: NDArray[np.int64], *, seed: int = 0
+        cls,
+        schema: RecipeSchema,
+        experiments: pd.DataFrame,
+        recipes: NDArray[np.int64],
+        *,
+        apart: NDArray[np.int64] | None = None,
+        seed: int = 0,
     ) -> PerformancePredictor:
         """Fit on canonical rows.
 
         Args:
             schema: Meaning of the columns.
             experiments: Rows of `RecipeTable.frame`.
-            recipes: Recipe of each row, which no fold cuts in two.
+            recipes: Recipe of each row; each counts once.
+            apart: Group of each row which no fold cuts in two, e.g. its laboratory: intervals then reckon with errors on groups
+                that were not seen. None: the recipes.
             seed: Seed of the learners and folds.
 
         Raises:
-            InputError: If there are fewer than two recipes.
+            InputError: If there are fewer than two groups.
         """
+        groups = recipes if apart is None else apart
         x = features(schema, experiments)
         y = experiments[schema.performance.name].to_numpy(np.float64)
-        parts = list(folds(recipes, max(2, min(_FOLDS, len(np.unique(recipes)))), seed=seed))
+        parts = list(folds(groups, max(2, min(_FOLDS, len(np.unique(groups)))), seed=seed))
         known = np.empty((len(y), x.shape[1] + Learners.outputs))
         for train, test in parts:
             known[test] = Learners.fit(x[train], y[train], seed=seed).extend(x[test])
