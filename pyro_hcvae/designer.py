@@ -21,7 +21,7 @@ from pyro_hcvae.data.codec import RecipeCodec
 from pyro_hcvae.data.conditions import Conditions, resolve_conditions
 from pyro_hcvae.data.levels import fit_levels
 from pyro_hcvae.data.schema import RecipeSchema
-from pyro_hcvae.data.splits import groups_of
+from pyro_hcvae.data.splits import Grouping, groups_of
 from pyro_hcvae.data.table import RecipeTable
 from pyro_hcvae.errors import InputError
 from pyro_hcvae.inference.checkpoints import RunFolder
@@ -78,6 +78,7 @@ class RecipeDesigner:
         self.schema = schema if isinstance(schema, RecipeSchema) else RecipeSchema.load(schema)
         self.config = RunConfig(model=model or ModelConfig(), train=train or TrainConfig())
         self.engine = ""
+        self._unseen: Grouping = "recipe"
 
     def __getattr__(self, name: str) -> Any:
         if name in ("table", "codec", "network", "history"):
@@ -214,10 +215,27 @@ class RecipeDesigner:
 
     @cached_property
     def predictor(self) -> PerformancePredictor:
-        """Predictor of the performance, independent of the generator; fitted on first use."""
-        return PerformancePredictor.fit(
-            self.schema, self.table.frame, self.table.recipe_ids(), seed=self.config.train.seed
-        )
+        """Predictor of the performance, independent of the generator; fitted on first use (see `reckon_with`)."""
+        table, seed = self.table, self.config.train.seed
+        apart = groups_of(table, self._unseen)
+        return PerformancePredictor.fit(self.schema, table.frame, table.recipe_ids(), apart=apart, seed=seed)
+
+    def reckon_with(self, unseen: Grouping) -> Self:
+        """Say what is new about the measurements to come, so that intervals of the predicted performance hold for them.
+
+        Args:
+            unseen: ``recipe`` (the default): another recipe, in a laboratory like those of the table; ``laboratory``: feed and
+                contact time of a laboratory that is not in the table, which makes intervals wider by a quarter.
+
+        Raises:
+            InputError: If it is another word.
+        """
+        if unseen not in ("recipe", "composition", "laboratory"):
+            raise InputError(f"unseen must be recipe, composition or laboratory, got {unseen!r}")
+        if unseen != self._unseen:
+            self.__dict__.pop("predictor", None)
+        self._unseen = unseen
+        return self
 
     @cached_property
     def known(self) -> KnownRecipes:

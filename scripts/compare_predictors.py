@@ -3,8 +3,9 @@
 `candidates`: out-of-fold R2 and mean absolute error of learners, each at one setting, on the features of the predictor.
 `coverage`: everything is fitted and calibrated inside the training folds, and the intervals are looked at on the outer fold.
 Beside the predictor stand `global` intervals: one forest, and the same quantiles of its out-of-fold errors added to every
-prediction; and, with `--apart`, predictors whose intervals come from folds that keep other groups whole. Shown are the share of measurements inside (of rows, and with every recipe counting once), the mean width, and the
-interval score of Gneiting & Raftery (2007), width plus 2 / (1 - level) times what is missed: lower is better. `thirds` are the
+prediction; and, with `--apart`, predictors whose intervals come from folds that keep other groups whole. Shown are the share of
+measurements inside (of rows, and with every recipe counting once), the mean width, and the interval score of Gneiting & Raftery
+(2007), width plus 2 / (1 - level) times what is missed: lower is better. `thirds` are the
 shares inside among the rows with the narrowest, middle and widest intervals: where they differ, the level holds on average only.
 
 Both are given for the development part, by which settings are chosen, and for the reserve, which no choice should have seen.

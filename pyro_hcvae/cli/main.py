@@ -8,7 +8,19 @@ from typing import Annotated
 import typer
 
 from pyro_hcvae import __version__
-from pyro_hcvae.cli import complete, demo, equilibrium, evaluate, fit, propose, sample, schema, study, weigh
+from pyro_hcvae.cli import (
+    complete,
+    demo,
+    equilibrium,
+    evaluate,
+    fit,
+    propose,
+    sample,
+    schema,
+    study,
+    uncertainty,
+    weigh,
+)
 from pyro_hcvae.errors import InputError
 
 app = typer.Typer(
@@ -19,7 +31,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for module in (demo, fit, propose, complete, sample, weigh, equilibrium, evaluate):
+for module in (demo, fit, propose, complete, sample, weigh, equilibrium, evaluate, uncertainty):
     app.command()(module.command)
     app.registered_commands[-1].name = module.__name__.rsplit(".", maxsplit=1)[-1]
 app.add_typer(schema.app, name="schema")

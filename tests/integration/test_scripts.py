@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from pyro_hcvae import RecipeDesigner, RecipeTable, TrainConfig
+from pyro_hcvae.analysis.decomposition import split_variance
 from tests.laboratories import SMALL, TINY_TOML, tiny_frame, tiny_schema, tiny_table
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
@@ -103,7 +104,7 @@ def test_law_of_total_variance_on_numbers_with_known_parts() -> None:
     members, latents = 4000, 6
     effect = rng.normal(0, 2, (1, 1, members)) + rng.normal(0, 1, (latents, 1, members))
     draws = effect + rng.normal(0, 3, (latents, 4, members))
-    split = script("analyse_uncertainty")["split_variance"]
+    split = split_variance
     parts = split(draws)
     assert parts["aleatoric"] == pytest.approx(9, rel=0.05)
     assert parts["latent"] == pytest.approx(1, rel=0.2)
