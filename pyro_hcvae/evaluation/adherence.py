@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.dummy import DummyRegressor
 from sklearn.ensemble import ExtraTreesRegressor, HistGradientBoostingRegressor
+from threadpoolctl import threadpool_limits
 
 from pyro_hcvae.data.codec import condition_features
 from pyro_hcvae.data.schema import Category, RecipeSchema
@@ -56,7 +57,8 @@ class AdherenceJudge:
         x, y, weights = _features(schema, frame), _performance(schema, frame), _equal_weights(recipes)
         trees = ExtraTreesRegressor(100, min_samples_leaf=2, max_features=0.5, random_state=seed, n_jobs=1)
         boosting = HistGradientBoostingRegressor(max_iter=200, learning_rate=0.07, random_state=seed)
-        return cls(schema, name, trees.fit(x, y, weights), boosting.fit(x, y, weights))
+        with threadpool_limits(limits=1, user_api="openmp"):  # see `Learners` of the predictor
+            return cls(schema, name, trees.fit(x, y, weights), boosting.fit(x, y, weights))
 
     def predict(self, frame: pd.DataFrame) -> Floats:
         """Predicted performance of recipes under their conditions, within its limits; shape ``(rows,)``.
@@ -64,7 +66,8 @@ class AdherenceJudge:
         Cells that are no number count as unknown and codes that do not exist as none: a broken recipe gets a figure too.
         """
         x = _features(self.schema, frame)
-        mean: Floats = (self.trees.predict(x) + self.boosting.predict(x)) / 2
+        with threadpool_limits(limits=1, user_api="openmp"):
+            mean: Floats = (self.trees.predict(x) + self.boosting.predict(x)) / 2
         return mean.clip(*self.schema.performance.bounds)
 
 
