@@ -128,20 +128,36 @@ def judge(schema: RecipeSchema, frame: pd.DataFrame, target: ArrayLike) -> list[
     Raises:
         InputError: If a column is missing, or a value impossible; names the row (counted from 1) and the value.
     """
+    if schema.reaction is None:
+        return None
+    temperature, feed, pressure = states(schema, frame)
+    return verdict(target, temperature, feed, pressure, species=schema.reaction.conversion_of)
+
+
+def states(schema: RecipeSchema, frame: pd.DataFrame) -> tuple[Floats, dict[str, Floats], Floats]:
+    """Temperature in degC, amounts by species as for `equilibrium`, and pressure in atm of rows of conditions.
+
+    Raises:
+        InputError: If a column is missing.
+        ValueError: If the schema does not declare its reaction.
+    """
     reaction = schema.reaction
     if reaction is None:
-        return None
+        raise ValueError(f"schema {schema.name!r} does not declare its reaction")
     if missing := [name for name in reaction.names() if name not in frame.columns]:
         raise InputError(f"the equilibrium needs the columns {', '.join(map(repr, missing))}")
 
     def values(column: str) -> Floats:
         return frame[column].to_numpy(np.float64)
 
-    feed: dict[str, ArrayLike] = {gas: values(column) for gas, column in reaction.species.items()}
+    feed = {str(gas): values(column) for gas, column in reaction.species.items()}
     feed[INERT] = sum((values(column) for column in reaction.inert), np.zeros(len(frame)))
     pressure = reaction.pressure
-    atm = values(pressure) * reaction.atm_per(schema.units()[pressure]) if isinstance(pressure, str) else pressure
-    return verdict(target, values(reaction.temperature), feed, atm, species=reaction.conversion_of)
+    if isinstance(pressure, str):
+        atm = values(pressure) * reaction.atm_per(schema.units()[pressure])
+    else:
+        atm = np.full(len(frame), pressure)
+    return values(reaction.temperature), feed, atm
 
 
 def _remedies(
