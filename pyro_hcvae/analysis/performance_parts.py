@@ -14,8 +14,8 @@ reads
       + \underbrace{E_x \min\big(\operatorname{Var}_k f_k(x),\, s(x)^2 v_e\big)}_{\text{epistemic}}
 
 *Latent* is which recipe the generator draws; for a given recipe it is 0. *Epistemic* is what other tables of the same kind would
-have changed. *Aleatoric* is the rest of the errors that were made on unseen recipes: scatter of measurements and what the columns do
-not tell, and also what the learners get wrong however large the table. That bias is not told apart, so the epistemic part is
+have changed. *Aleatoric* is the rest of the errors that were made on unseen recipes: scatter of measurements, what the columns do
+not tell, and what the learners get wrong however large the table. That bias is not told apart, so the epistemic part is
 a lower bound. Where the fits are further apart than the errors, which they are not meant to be, they are cut to these.
 """
 

@@ -176,7 +176,7 @@ def calibration(schema: RecipeSchema, held: pd.DataFrame, draws: pd.DataFrame, *
     x_parts: list[Floats] = []
     y_parts: list[Floats] = []
     for block in schema.blocks:
-        y_event, x_event = _events(block, held), stacked(_events(block, drawn)).astype(np.bool_)
+        y_event, x_event = events(block, held), stacked(events(block, drawn)).astype(np.bool_)
         name, components = block.name, isinstance(block, Amounts | Fractions)
         if components or y_event.shape[1] > 1:  # a step with one state leaves nothing to foretell
             out[f"Brier {name}"] = float(brier_score(x_event, y_event).sum(axis=1).mean())
@@ -187,7 +187,7 @@ def calibration(schema: RecipeSchema, held: pd.DataFrame, draws: pd.DataFrame, *
         y_parts.append(apart * y_event.astype(np.float64))
         if isinstance(block, Category):
             continue
-        y, x = _numbers(block, held), stacked(_numbers(block, drawn)).astype(np.float64)
+        y, x = numbers(block, held), stacked(numbers(block, drawn)).astype(np.float64)
         out |= _number_scores(block, x, y, rng)
         loc, scale = _scales(block, y)
         x_parts.append(np.nan_to_num((x - loc) / scale))
@@ -219,11 +219,11 @@ def _number_scores(
     return out
 
 
-def _events(block: Block, frame: pd.DataFrame) -> Bools:
+def events(block: Block, frame: pd.DataFrame) -> Bools:
     """Presence of components, code, or state of a step, as yes or no; shape ``(rows, events)``."""
     match block:
         case Amounts() | Fractions():
-            return np.isfinite(_numbers(block, frame))
+            return np.isfinite(numbers(block, frame))
         case Category():
             return np.column_stack([(frame[block.column] == code).to_numpy(np.bool_) for code in block.codes])
         case Step():
@@ -231,7 +231,7 @@ def _events(block: Block, frame: pd.DataFrame) -> Bools:
             return in_state
 
 
-def _numbers(block: Amounts | Fractions | Step, frame: pd.DataFrame) -> Floats:
+def numbers(block: Amounts | Fractions | Step, frame: pd.DataFrame) -> Floats:
     """Amounts, shares or settings, NaN where they do not exist; shape ``(rows, columns)``."""
     raw = frame[list(block.names())].to_numpy(np.float64)
     exists = np.isfinite(raw)
