@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from pyro_hcvae.analysis.uncertainty import uncertainty
 from pyro_hcvae.data import sites
-from pyro_hcvae.data.schema import Amounts, Block, Category, Fractions
+from pyro_hcvae.data.schema import Amounts, Block, Category, Fractions, RecipeSchema
 from pyro_hcvae.designer import RecipeDesigner
 from pyro_hcvae.evaluation.calibration import events, numbers, randomised_pit
 from pyro_hcvae.posterior.importance import hide_sites, log_marginal
@@ -34,7 +34,12 @@ def number_pits(designer: RecipeDesigner, held: pd.DataFrame, *, draws: int = 40
     """
     schema = designer.schema
     conditions = held[[*schema.condition_columns, schema.performance.name]]
-    drawn = pd.concat(designer.sample(conditions, draws, seed=seed))
+    return pits_of_draws(schema, held, pd.concat(designer.sample(conditions, draws, seed=seed)), seed=seed)
+
+
+def pits_of_draws(schema: RecipeSchema, held: pd.DataFrame, drawn: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
+    """The same for draws that are there already: equally many for each row, in the order of the rows."""
+    draws = len(drawn) // len(held)
     rng = np.random.default_rng(seed)
     parts = []
     for block in schema.blocks:
@@ -61,7 +66,12 @@ def number_pits(designer: RecipeDesigner, held: pd.DataFrame, *, draws: int = 40
 
 
 def choice_probabilities(
-    designer: RecipeDesigner, held: pd.DataFrame, *, draws: int = 50, seed: int = 0
+    designer: RecipeDesigner,
+    held: pd.DataFrame,
+    *,
+    draws: int = 50,
+    members: NDArray[np.bool_] | None = None,
+    seed: int = 0,
 ) -> pd.DataFrame:
     """Probability of every component, code and state for the conditions of held-out recipes, and whether they have it.
 
@@ -69,6 +79,7 @@ def choice_probabilities(
         designer: Fitted without these rows.
         held: Rows of `RecipeTable.frame`, one a recipe.
         draws: Draws of the latents for each member, over which exact probabilities are averaged.
+        members: Which members are asked about each row, shape ``(M, B)``, at least one of them; None: all.
         seed: Fixes the draws.
 
     Returns:
@@ -77,9 +88,11 @@ def choice_probabilities(
     codec = designer.codec
     batch = codec.layout.unpack(codec.encode(held)[None])
     found = nested_draws(designer.network, hide_sites(batch, batch.values), draws, seed=seed).probabilities
+    asked = np.ones((designer.network.members, len(held))) if members is None else members.astype(np.float64)
+    weights = (asked / asked.sum(axis=0))[..., None]
     parts = []
     for block in designer.schema.blocks:
-        p = found[next(iter(sites.of_block(block)))].double().mean(dim=(0, 1, 2)).numpy()
+        p = (found[next(iter(sites.of_block(block)))].double().mean(dim=(0, 1)).numpy() * weights).sum(axis=0)
         names = np.array(_outcomes(block))
         parts.append(
             pd.DataFrame(

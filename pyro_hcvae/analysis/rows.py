@@ -38,7 +38,8 @@ def encoded(codec: RecipeCodec, rows: pd.DataFrame) -> tuple[RecipeBatch, bool]:
         return batch, True
     block, row = (int(i) for i in np.argwhere(~given)[0])
     raise InputError(
-        f"row {rows.index[row]} leaves {list(known)[block]!r} open: only whole recipes can be analysed, or conditions alone"
+        f"row {rows.index[row]} leaves {list(known)[block]!r} open: only whole recipes can be analysed, or conditions "
+        "alone"
     )
 
 

@@ -15,6 +15,7 @@ from pyro_hcvae.cli import (
     evaluate,
     fit,
     propose,
+    report,
     sample,
     schema,
     study,
@@ -31,7 +32,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for module in (demo, fit, propose, complete, sample, weigh, equilibrium, evaluate, uncertainty):
+for module in (demo, fit, propose, complete, sample, weigh, equilibrium, evaluate, uncertainty, report):
     app.command()(module.command)
     app.registered_commands[-1].name = module.__name__.rsplit(".", maxsplit=1)[-1]
 app.add_typer(schema.app, name="schema")

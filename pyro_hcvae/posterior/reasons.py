@@ -55,13 +55,19 @@ class KnownRecipes:
         return self.scale.points(self.table.frame.iloc[self._recipes[1]])
 
     @cached_property
-    def spacing(self) -> float:
-        """Median distance of a known recipe to the nearest other one; 1 where there is none."""
+    def to_others(self) -> Floats:
+        """Distance of each known recipe to the nearest other one, shape ``(R,)``; 1 where there is none."""
         if len(self._points) < 2:
-            return 1.0
-        between = cdist(self._points, self._points, "cityblock")
+            return np.ones(len(self._points))
+        between: Floats = cdist(self._points, self._points, "cityblock")
         np.fill_diagonal(between, np.inf)
-        return float(np.median(between.min(axis=1))) or 1.0
+        nearest: Floats = between.min(axis=1)
+        return nearest
+
+    @cached_property
+    def spacing(self) -> float:
+        """Median of `to_others`; 1 where it is 0."""
+        return float(np.median(self.to_others)) or 1.0
 
     def distance(self, recipes: pd.DataFrame) -> Floats:
         """Distance of each recipe to the nearest known one, shape ``(B,)``."""
