@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pyro_hcvae import InputError, RecipeDesigner
+from pyro_hcvae import InputError, RecipeDesigner, TrainConfig
 from pyro_hcvae.analysis.decomposition import PARTS
 from pyro_hcvae.analysis.performance_parts import Refits, performance_parts, performance_uncertainty
+from tests.laboratories import SMALL, tiny_table
 
 
 @pytest.fixture(scope="module")
@@ -26,21 +27,24 @@ def test_a_given_recipe_has_noise_and_epistemic_parts(designer: RecipeDesigner, 
     assert (found["latent"] == 0).all()
     assert (found["epistemic"] > 0).all()
     np.testing.assert_allclose(found[list(PARTS)].sum(axis=1), found["variance"])
-    # Together they are the errors that intervals are made of.
+    # Together they are the errors that intervals are made of, within the bounds of the performance.
+    said, errors = predicted(designer, rows), designer.predictor.errors
+    for loc, scale, variance in zip(said["mean"], said["scale"], found["variance"], strict=True):
+        measured = (loc + scale * errors.errors).clip(0, 100)
+        true = errors.masses @ (measured - errors.masses @ measured) ** 2
+        assert variance == pytest.approx(true, rel=0.05)
+
+
+def predicted(designer: RecipeDesigner, rows: pd.DataFrame) -> pd.DataFrame:
     columns = list(designer.schema.recipe_columns), list(designer.schema.condition_columns)
-    scale = designer.predictor.predict(rows[columns[0]], rows[columns[1]])["scale"].to_numpy()
-    np.testing.assert_allclose(found["variance"], scale**2 * designer.predictor.errors.moments()[1])
+    return designer.predictor.predict(rows[columns[0]], rows[columns[1]])
 
 
 def test_for_conditions_the_draws_of_the_generator_are_a_part(designer: RecipeDesigner, refits: Refits) -> None:
     rows = designer.table.frame.iloc[[0, 30]].assign(**dict.fromkeys(designer.schema.recipe_columns, np.nan))
     found = performance_uncertainty(designer, rows, refits, draws=60, seed=1)
-    drawn = pd.concat(designer.sample(rows, 60, seed=1))
-    columns = list(designer.schema.recipe_columns), list(designer.schema.condition_columns)
-    said = designer.predictor.predict(drawn[columns[0]], drawn[columns[1]])
-    shift = designer.predictor.errors.moments()[0]
-    mean = (said["mean"] + said["scale"] * shift).clip(0, 100).to_numpy().reshape(2, 60)
-    np.testing.assert_allclose(found["latent"], mean.var(axis=1, ddof=1))
+    mean = predicted(designer, pd.concat(designer.sample(rows, 60, seed=1)))["mean"].to_numpy().reshape(2, 60)
+    np.testing.assert_allclose(found["latent"], mean.var(axis=1, ddof=1), rtol=0.2)  # but for the bounds
     np.testing.assert_allclose(found[list(PARTS)].sum(axis=1), found["variance"])
     with pytest.raises(InputError, match="at least 2 draws"):
         performance_uncertainty(designer, rows, refits, draws=1)
@@ -69,3 +73,16 @@ def test_one_refit_is_too_few(designer: RecipeDesigner) -> None:
     table = designer.table
     with pytest.raises(InputError, match="at least 2 refits"):
         Refits.fit(table.schema, table.frame, table.recipe_ids(), 1)
+
+
+def test_intervals_reckon_with_what_is_said_to_be_new() -> None:
+    table = tiny_table(recipes=24)
+    train = TrainConfig(members=1, steps=2, batch_size=8, compile="never")
+    one = RecipeDesigner(table.schema, model=SMALL, train=train).fit(table)
+    before = one.predictor
+    assert one.reckon_with("recipe").predictor is before
+    r2 = one.reckon_with("laboratory").predictor.r2
+    assert r2 != before.r2
+    assert one.reckon_with("recipe").predictor.r2 == before.r2
+    with pytest.raises(InputError, match="recipe, composition or laboratory"):
+        one.reckon_with("planet")  # type: ignore[arg-type]
