@@ -1,17 +1,17 @@
 r"""Parts of the uncertainty of the predicted performance.
 
-A measurement of a recipe :math:`x` is taken as :math:`y = f(x) + s(x)\,e`: the predictor, and errors of the size that it made on
-recipes that it had not seen (`PerformancePredictor`), with mean :math:`\mu_e` and variance :math:`v_e`. The predictor, fitted on
-other tables of the same kind, would have said something else; :math:`f_k` are fits on tables in which the groups (recipes) were
-drawn anew with replacement (Efron's bootstrap). For recipes that are drawn, :math:`x \sim p(x \mid c)`, the law of total variance
-reads
+A measurement of a recipe :math:`x` is taken as :math:`y = f(x) + s(x)\,e`, cut to the bounds of the performance: the predictor,
+and errors of the size that it made on recipes that it had not seen (`PerformancePredictor`); :math:`\mu(x)` and :math:`v(x)` are
+its mean and variance. The predictor, fitted on other tables of the same kind, would have said something else; :math:`f_k` are
+fits on tables in which the groups (recipes) were drawn anew with replacement (Efron's bootstrap). For recipes that are drawn,
+:math:`x \sim p(x \mid c)`, the law of total variance reads
 
 .. math::
 
     \operatorname{Var}[y] =
-        \underbrace{E_x\big[s(x)^2 v_e - \operatorname{Var}_k f_k(x)\big]_+}_{\text{aleatoric}}
-      + \underbrace{\operatorname{Var}_x\big[f(x) + s(x)\,\mu_e\big]}_{\text{latent}}
-      + \underbrace{E_x \min\big(\operatorname{Var}_k f_k(x),\, s(x)^2 v_e\big)}_{\text{epistemic}}
+        \underbrace{E_x\big[v(x) - \operatorname{Var}_k f_k(x)\big]_+}_{\text{aleatoric}}
+      + \underbrace{\operatorname{Var}_x\, \mu(x)}_{\text{latent}}
+      + \underbrace{E_x \min\big(\operatorname{Var}_k f_k(x),\, v(x)\big)}_{\text{epistemic}}
 
 *Latent* is which recipe the generator draws; for a given recipe it is 0. *Epistemic* is what other tables of the same kind would
 have changed. *Aleatoric* is the rest of the errors that were made on unseen recipes: scatter of measurements, what the columns do
@@ -37,6 +37,8 @@ from pyro_hcvae.posterior.performance import Learners, PerformancePredictor, fea
 
 Floats = NDArray[np.float64]
 REFITS = 10
+_ERRORS = 400
+"""Errors that stand for their distribution."""
 
 
 @dataclass(frozen=True)
@@ -112,10 +114,7 @@ def performance_parts(
     """
     schema = predictor.schema
     predicted = predictor.predict(rows[list(schema.recipe_columns)], rows[list(schema.condition_columns)])
-    loc, variance = predictor.errors.moments()
-    scale = predicted["scale"].to_numpy(np.float64)
-    mean = (predicted["mean"].to_numpy(np.float64) + scale * loc).clip(*schema.performance.bounds).reshape(-1, draws)
-    error = (scale**2 * variance).reshape(-1, draws)
+    mean, error = (x.reshape(-1, draws) for x in _measured(predictor, predicted))
     between = np.minimum(refits.variance(rows).reshape(-1, draws), error)
     parts = {
         "aleatoric": (error - between).mean(axis=1),
@@ -124,6 +123,14 @@ def performance_parts(
     }
     total = sum(parts.values(), np.zeros(len(mean)))
     return pd.DataFrame({"mean": mean.mean(axis=1), "sd": np.sqrt(total), "variance": total, **parts})
+
+
+def _measured(predictor: PerformancePredictor, predicted: pd.DataFrame) -> tuple[Floats, Floats]:
+    """Mean and variance of one measurement within the bounds of the performance, each of shape ``(B,)``."""
+    loc, scale = (predicted[name].to_numpy(np.float64) for name in ("mean", "scale"))
+    errors = predictor.errors.representatives(_ERRORS)
+    measured = (loc[:, None] + scale[:, None] * errors).clip(*predictor.schema.performance.bounds)
+    return measured.mean(axis=1), measured.var(axis=1)
 
 
 def performance_uncertainty(

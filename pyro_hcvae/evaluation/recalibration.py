@@ -20,6 +20,7 @@ from pyro_hcvae.posterior.error_distribution import equal_weights
 
 Floats = NDArray[np.float64]
 _KNOTS = 20
+"""Pieces of the map."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class QuantileMap:
         Args:
             pit: `randomised_pit` of the truths, shape ``(n,)``; NaN is left out.
             groups: Recipe of each, shape ``(n,)``; every recipe counts once.
-            knots: Pieces of which the map is straight: few, so that it bends where the draws do and not where the sample does.
+            knots: Pieces of equal mass on which the map is straight: few, so that it does not bend where only the sample does.
 
         Raises:
             InputError: If fewer than two recipes are left.
@@ -51,13 +52,13 @@ class QuantileMap:
             raise InputError("recalibration needs truths of at least two recipes")
         u, weights = pit[keep], equal_weights(groups[keep])
         order = np.argsort(u)
-        below = np.concatenate([[0.0], np.cumsum(weights[order])]) / weights.sum()
-        at = np.linspace(0, 1, knots + 1)
-        # A pseudo-recipe that is calibrated keeps the map strictly rising.
-        mass = len(np.unique(groups[keep]))
-        shares = (mass * below[np.searchsorted(u[order], at, side="right")] + at) / (mass + 1)
-        shares[0], shares[-1] = 0.0, 1.0
-        return cls(at, shares)
+        below = (np.cumsum(weights[order]) - weights[order] / 2) / weights.sum()
+        shares = np.linspace(0, 1, knots + 1)
+        quantiles = np.interp(shares, below, u[order])
+        quantiles[[0, -1]] = 0.0, 1.0
+        # A further recipe that is calibrated keeps the map strictly rising.
+        count = len(np.unique(groups[keep]))
+        return cls((count * quantiles + shares) / (count + 1), shares)
 
     def __call__(self, pit: Floats) -> Floats:
         """PIT values as they are after recalibration; NaN stays NaN."""

@@ -48,10 +48,11 @@ class ErrorDistribution:
         share = min(1.0, (1 + level) / 2 * (self.groups + 1) / self.groups)
         return -_quantile(-self.errors[::-1], self.masses[::-1], share), _quantile(self.errors, self.masses, share)
 
-    def moments(self) -> tuple[float, float]:
-        """Mean and variance of the errors."""
-        mean = float(self.errors @ self.masses)
-        return mean, float((self.errors - mean) ** 2 @ self.masses)
+    def representatives(self, count: int) -> Floats:
+        """Errors in rising order, shape ``(count,)``, each standing for an equal part of the mass: the median of that part."""
+        middle = (np.arange(count) + 0.5) / count
+        place = np.searchsorted(np.cumsum(self.masses), middle - 1e-9)
+        return self.errors[np.minimum(place, len(self.errors) - 1)]
 
     def exceeding(self, errors: Floats) -> Floats:
         """Probability that the error on a row of a new group is at least this large; same shape, strictly falling.

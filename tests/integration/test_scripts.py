@@ -275,3 +275,49 @@ def test_evaluate_design_asks_the_truth_about_every_proposal(
     assert ((rows["error"] <= 10) == rows["met"]).all()
     with pytest.raises(SystemExit):
         script("evaluate_design")["main"](["--pairs", "0"])
+
+
+def test_analyse_uncertainty_of_conditions_alone(run: Path, tmp_path: Path) -> None:
+    files = [str(tmp_path / name) for name in ("parts.csv", "choices.csv")]
+    arguments = ["--set", "T=600", "--target", "70", "-n", "0", "--draws", "5", "--repeats", "2"]
+    script("analyse_uncertainty")["main"]([str(run), *arguments, "--out", files[0], "--choices", files[1]])
+    assert pd.read_csv(files[0])["value"].isna().all()
+    choices = pd.read_csv(files[1])
+    assert len(choices) == 6 + 1 + 1
+    assert np.allclose(choices[["aleatoric", "latent", "epistemic"]].sum(axis=1), choices["entropy"], atol=1e-5)
+
+
+@pytest.mark.parametrize("what", ["calibration", "laboratories"])
+def test_evaluate_uncertainty_on_held_out_groups(what: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tiny_frame(recipes=60).to_csv(tmp_path / "table.csv", index=False)
+    (tmp_path / "tiny.toml").write_text(TINY_TOML)
+    few = {"folds": 2, "members": 2, "steps": 20, "draws": 20, "proposals": 30, "refits": 2, "compile": "never"}
+    arguments = [x for name, value in few.items() for x in (f"--{name}", str(value))]
+    arguments += ["--table", str(tmp_path / "table.csv"), "--schema", str(tmp_path / "tiny.toml"), "--json"]
+    script("evaluate_uncertainty")["main"]([what, *arguments, "--out", str(tmp_path / "out")])
+    out = {path.name: pd.read_csv(path) for path in (tmp_path / "out").iterdir()}
+    if what == "calibration":
+        assert set(out) == {"coverage.csv", "reliability.csv", "ranks.csv"}
+        coverage = out["coverage.csv"].set_index(["block", "part", "intervals"])
+        assert coverage["inside"].between(0, 1).all()
+        assert set(coverage.index.get_level_values("block")) == {"metals", "supports", "reduction"}
+        # The recipes of the parts are all recipes, and the map is fitted on one of them.
+        counts = coverage[coverage["level"] == 0.9]["n"]
+        for block in ("metals", "supports"):
+            whole = counts[block, "all", "as drawn"]
+            assert counts[block, "development", "as drawn"] + counts[block, "reserve", "as drawn"] == whole
+        fitted = coverage.loc[("metals", "development", "recalibrated")].set_index("level")["inside"]
+        assert fitted[0.5] == pytest.approx(0.5, abs=0.15)
+        assert set(out["ranks.csv"]["ranks"]) == {"guide", "guide, importance-resampled", "prior, held-out recipes"}
+        assert out["reliability.csv"]["frequency"].between(0, 1).all()
+    else:
+        assert set(out) == {"epistemic.csv", "auc.csv"}
+        auc, rows = out["auc.csv"], out["epistemic.csv"]
+        assert auc["AUC"].between(0, 1).all()
+        one = auc[(auc["fold"] == 0) & (auc["score"] == "generator: log density")].iloc[0]
+        mine = rows[rows["fold"] == 0]
+        assert len(mine) == one["n known"] + one["n left out"]
+        assert one["known"] == pytest.approx(
+            mine[mine["group"] == "known laboratory"]["generator: log density"].mean(), rel=1e-3
+        )
+    assert "AUC" in (text := capsys.readouterr().out) or "recalibrated" in text

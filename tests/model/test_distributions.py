@@ -218,3 +218,12 @@ def test_a_draw_takes_no_gradient_from_a_later_density() -> None:
     expected, found = (torch.autograd.grad(fn.log_prob(value), logits)[0] for fn in (fresh, drawn))
     assert expected.abs().min() > 1e-3
     assert torch.equal(expected, found)
+
+
+@pytest.mark.parametrize("batch", [(), (2, 3)])
+def test_the_mean_is_the_probability_of_each_component(batch: tuple[int, ...]) -> None:
+    fn = make(5, 1, 3, batch=batch)
+    subsets = all_subsets(5).double()
+    probability = torch.stack([fn.log_prob(subset.expand(*batch, 5)).exp() for subset in subsets], dim=-1)
+    assert fn.mean.shape == (*batch, 5)
+    assert torch.allclose(fn.mean, probability @ subsets)

@@ -67,3 +67,13 @@ def test_probabilities_of_known_errors() -> None:
     without_noise = ErrorDistribution.fit(np.zeros(6), np.arange(6))
     assert without_noise.exceeding(np.array([0.0]))[0] == pytest.approx(0.5)
     assert without_noise.exceeding(np.array([1e9]))[0] < 1e-6
+
+
+def test_representatives_stand_for_equal_parts_of_the_mass() -> None:
+    # One group of four equal errors weighs as much as one of a single error.
+    distribution = ErrorDistribution.fit(np.array([1.0, 1, 1, 1, 9]), np.array([4, 4, 4, 4, 7]))
+    assert distribution.representatives(4).tolist() == [1, 1, 9, 9]
+    many = ErrorDistribution.fit(np.random.default_rng(0).normal(size=5000), np.arange(5000)).representatives(400)
+    assert many.mean() == pytest.approx(0, abs=0.05)
+    assert many.std() == pytest.approx(1, abs=0.05)
+    assert (np.diff(many) >= 0).all()

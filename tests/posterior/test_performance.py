@@ -170,3 +170,24 @@ def test_the_seed_decides_and_one_recipe_is_too_few() -> None:
     assert (other.r2, other.mae) != (one.r2, one.mae)
     with pytest.raises(InputError, match="too few"):
         PerformancePredictor.fit(table.schema, table.frame, np.zeros(60, dtype=np.int64))
+
+
+def test_intervals_from_folds_that_keep_laboratories_whole_hold_for_new_ones() -> None:
+    """Every laboratory (temperature) has a level of its own, which nothing tells about another one."""
+
+    def law(frame: pd.DataFrame, _: np.random.Generator) -> np.ndarray:
+        level = {t: 20 + 60 * np.random.default_rng(int(t)).random() for t in frame["T"].unique()}
+        return frame["T"].map(level).to_numpy()
+
+    table = measured(law, recipes=150)
+    inside_ = table.frame["T"] < 650
+    rows = np.flatnonzero(inside_), np.flatnonzero(~inside_)
+    known, new = (table.select(part) for part in rows)
+    by_recipe, by_laboratory = (
+        PerformancePredictor.fit(known.schema, known.frame, known.recipe_ids(), apart=apart)
+        for apart in (None, known.laboratory_ids())
+    )
+    shares = [inside(at(predictor, new), new).mean() for predictor in (by_recipe, by_laboratory)]
+    assert shares[0] < 0.6
+    assert shares[1] > 0.8
+    assert by_recipe.r2 > by_laboratory.r2 + 0.2
