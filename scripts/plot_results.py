@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             else:
                 figure = peers(pd.concat([pd.read_csv(path) for path in args.scores], ignore_index=True))
         except InputError as error:
-            options.error(str(error))
+            raise SystemExit(str(error)) from None
         figure.savefig(args.out, metadata={"Date": None} if args.out.suffix == ".svg" else None)
 
 

@@ -50,6 +50,10 @@ def command(
     for name in _NEEDED:
         if find_spec(name) is None:
             raise InputError(f'the report needs {name}: pip install "pyro-hcvae[report]"')
+    from pyro_hcvae.inference.checkpoints import RunFolder, write_atomically
+
+    folder = RunFolder(run)
+    folder.require(finished=True)
     path = run / "report.html" if out is None else out
     given = () if recipes is None else (recipes,)
     options.check_out(path, *given, force=force or out is None, suffix=".html")
@@ -57,10 +61,7 @@ def command(
     from pyro_hcvae.analysis.report.build import PARTS, build_report
     from pyro_hcvae.analysis.report.proposals import ProposedRecipes
     from pyro_hcvae.cli.propose import intervals_beside
-    from pyro_hcvae.inference.checkpoints import RunFolder, write_atomically
 
-    folder = RunFolder(run)
-    folder.require(finished=True)
     source = run / "recipes.csv" if recipes is None else recipes
     proposed = None
     if recipes is not None or source.is_file():

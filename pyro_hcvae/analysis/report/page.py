@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from importlib.metadata import version
 
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
-from pyro_hcvae import __version__
 from pyro_hcvae.analysis.plots.style import data_uri
 
 
@@ -110,7 +110,7 @@ def render(title: str, summary: list[tuple[str, str]], sections: list[Section]) 
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     template = environment.get_template("report.html.j2")
-    return template.render(title=title, summary=summary, sections=sections, version=__version__)
+    return template.render(title=title, summary=summary, sections=sections, version=version("pyro-hcvae"))
 
 
 def in_text(cell: object) -> str:
