@@ -165,10 +165,8 @@ class Numbers(TorchDistribution):  # type: ignore[misc]
         """Draw the numbers that exist, one after the other; a single draw of the batch."""
         if Size(sample_shape):
             raise NotImplementedError("one draw a call: repeat the rows of the batch instead")
-        nothing = self._state.new_zeros(*self.batch_shape, *self.event_shape)
-        return self.complete(nothing, torch.zeros_like(nothing, dtype=torch.bool))[0]
+        return self._one_by_one(self._state.new_zeros(*self.batch_shape, *self.event_shape), None)[0]
 
-    @torch.no_grad()
     def complete(self, value: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
         """Draw the unknown numbers and keep the known ones ``(M, B, F)``.
 
@@ -176,21 +174,30 @@ class Numbers(TorchDistribution):  # type: ignore[misc]
             All numbers, and the log density of each known one given those before it, summed; shape ``(M, B)``. As an importance
             weight it makes up for the unknown ones having been drawn without regard to those after them.
         """
+        return self._one_by_one(torch.where(known, value, 0.0), known)
+
+    @torch.no_grad()
+    def _one_by_one(self, out: Tensor, known: Tensor | None) -> tuple[Tensor, Tensor]:
+        """`complete` from known numbers with 0 in the place of the others; None: none is known."""
         head, chain = self._head, self._head.chain
         weight = self._state.new_zeros(self.batch_shape)
         message: Tensor | float = 0.0
-        out = torch.where(known, value, 0.0)
-        for j in range(self.positions.shape[-1]):
+        last = self.positions.shape[-1] - 1
+        for j in range(last + 1):
             here = slice(j, j + 1)
             positions, exists = self.positions[..., here], self.exists[..., here]
             logits, loc, width = (part[:, :, here] for part in self._gaussians)
             gaussians = (logits, loc, width)
             parameters = head.mixture(self._state[:, :, here] + message, gaussians)
             mixture = SparseMixture(*parameters, positions, exists, head.features)
-            counts = known.gather(-1, positions) & exists
-            weight += torch.where(counts.squeeze(-1), mixture.log_prob(value), 0.0)
-            out = torch.where(known, out, out + mixture.sample())
-            if chain is not None:
+            drawn = out + mixture.sample()
+            if known is None:
+                out = drawn
+            else:
+                counts = known.gather(-1, positions) & exists
+                weight += torch.where(counts.squeeze(-1), mixture.log_prob(out), 0.0)
+                out = torch.where(known, out, drawn)
+            if chain is not None and j < last:
                 message = message + chain(out.gather(-1, positions), gaussians, positions, exists)
         return out, weight
 
