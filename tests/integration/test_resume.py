@@ -105,7 +105,7 @@ def test_a_run_of_two_processes_is_killed_and_goes_on_to_the_same_bits(
     tmp_path: Path, files: tuple[object, ...]
 ) -> None:
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    long = ("--steps", 1200, "--jobs", 2, "--compile", "never")
+    long = ("--steps", 600, "--jobs", 2, "--compile", "never")
     process = start(*files, whole, *long)
     _, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
