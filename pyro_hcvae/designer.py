@@ -383,12 +383,12 @@ class RecipeDesigner:
         nats = log_marginal(self.network, batch, draws=draws, seed=seed).mean(0).double().numpy()
         return float(nats @ weights / weights.sum())
 
-    def to_inference_data(self, rows: pd.DataFrame, *, draws: int = 200, seed: int = 0) -> Any:
+    def to_inference_data(self, rows: pd.DataFrame | None = None, *, draws: int = 100, seed: int = 0) -> Any:
         """Posterior and prior draws around recipes, or for conditions alone, for ArviZ (`inference_data`).
 
         Args:
             rows: Recipe, condition and performance columns, e.g. some of ``designer.table.frame``. Where the recipe cells are all
-                NaN, the conditions alone are asked.
+                NaN, the conditions alone are asked. None: the recipes of the table, with the first conditions of each.
             draws: Draws for each member and row.
             seed: Fixes the draws.
 
@@ -398,6 +398,9 @@ class RecipeDesigner:
         Raises:
             InputError: If a recipe is given in part, or if labels of rows repeat.
         """
+        if rows is None:
+            _, first = np.unique(self.table.recipe_ids(), return_index=True)
+            rows = self.table.frame.iloc[np.sort(first)]
         return inference_data(self.network, self.codec, rows, draws=draws, seed=seed)
 
     def in_table_order(self, frame: pd.DataFrame, extra: Iterable[str] = ()) -> pd.DataFrame:

@@ -54,7 +54,7 @@ _AXES = ("draw", "member", "recipe")
 
 
 def inference_data(
-    network: HierarchicalCVAE, codec: RecipeCodec, rows: pd.DataFrame, *, draws: int = 200, seed: int = 0
+    network: HierarchicalCVAE, codec: RecipeCodec, rows: pd.DataFrame, *, draws: int = 100, seed: int = 0
 ) -> Any:
     """Posterior and prior draws for some rows, as ArviZ holds them.
 
@@ -76,7 +76,7 @@ def inference_data(
 
 
 def datasets(
-    network: HierarchicalCVAE, codec: RecipeCodec, rows: pd.DataFrame, *, draws: int = 200, seed: int = 0
+    network: HierarchicalCVAE, codec: RecipeCodec, rows: pd.DataFrame, *, draws: int = 100, seed: int = 0
 ) -> dict[str, xarray.Dataset]:
     """The groups as plain xarray datasets; arguments and errors as for `inference_data`."""
     if draws < 1:

@@ -98,6 +98,12 @@ def test_conditions_alone_have_no_posterior(designer: RecipeDesigner) -> None:
     assert set(groups) == {"prior", "prior_predictive", "constant_data"}
 
 
+def test_all_recipes_of_the_table_by_default(designer: RecipeDesigner) -> None:
+    data = designer.to_inference_data(draws=1)
+    assert data["posterior"].sizes["recipe"] == designer.table.report.facts["recipes"] == 40
+    assert set(data["observed_data"]["recipe"].values) <= set(designer.table.frame.index)
+
+
 def test_independent_draws_have_no_r_hat(designer: RecipeDesigner) -> None:
     data = designer.to_inference_data(rows(designer), draws=DRAWS)
     with warnings.catch_warnings():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import runpy
 from pathlib import Path
 from typing import Any
@@ -287,37 +288,50 @@ def test_analyse_uncertainty_of_conditions_alone(run: Path, tmp_path: Path) -> N
     assert np.allclose(choices[["aleatoric", "latent", "epistemic"]].sum(axis=1), choices["entropy"], atol=1e-5)
 
 
-@pytest.mark.parametrize("what", ["calibration", "laboratories"])
-def test_evaluate_uncertainty_on_held_out_groups(what: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_evaluate_uncertainty_on_held_out_groups(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tiny_frame(recipes=60).to_csv(tmp_path / "table.csv", index=False)
     (tmp_path / "tiny.toml").write_text(TINY_TOML)
     few = {"folds": 2, "members": 2, "steps": 20, "draws": 20, "proposals": 30, "refits": 2, "compile": "never"}
     arguments = [x for name, value in few.items() for x in (f"--{name}", str(value))]
     arguments += ["--table", str(tmp_path / "table.csv"), "--schema", str(tmp_path / "tiny.toml"), "--json"]
-    script("evaluate_uncertainty")["main"]([what, *arguments, "--out", str(tmp_path / "out")])
+    module = script("evaluate_uncertainty")
+    module["main"]([*arguments, "--out", str(tmp_path / "out")])
+    assert set(json.loads(capsys.readouterr().out)) > {"coverage of the reserve"}
     out = {path.name: pd.read_csv(path) for path in (tmp_path / "out").iterdir()}
-    if what == "calibration":
-        assert set(out) == {"coverage.csv", "reliability.csv", "ranks.csv"}
-        coverage = out["coverage.csv"].set_index(["block", "part", "intervals"])
-        assert coverage["inside"].between(0, 1).all()
-        assert set(coverage.index.get_level_values("block")) == {"metals", "supports", "reduction"}
-        # The recipes of the parts are all recipes, and the map is fitted on one of them.
-        counts = coverage[coverage["level"] == 0.9]["n"]
-        for block in ("metals", "supports"):
-            whole = counts[block, "all", "as drawn"]
-            assert counts[block, "development", "as drawn"] + counts[block, "reserve", "as drawn"] == whole
-        fitted = coverage.loc[("metals", "development", "recalibrated")].set_index("level")["inside"]
-        assert fitted[0.5] == pytest.approx(0.5, abs=0.15)
-        assert set(out["ranks.csv"]["ranks"]) == {"guide", "guide, importance-resampled", "prior, held-out recipes"}
-        assert out["reliability.csv"]["frequency"].between(0, 1).all()
-    else:
-        assert set(out) == {"epistemic.csv", "auc.csv"}
-        auc, rows = out["auc.csv"], out["epistemic.csv"]
-        assert auc["AUC"].between(0, 1).all()
-        one = auc[(auc["fold"] == 0) & (auc["score"] == "generator: log density")].iloc[0]
-        mine = rows[rows["fold"] == 0]
-        assert len(mine) == one["n known"] + one["n left out"]
-        assert one["known"] == pytest.approx(
-            mine[mine["group"] == "known laboratory"]["generator: log density"].mean(), rel=1e-3
-        )
-    assert "AUC" in (text := capsys.readouterr().out) or "recalibrated" in text
+    assert set(out) == {"coverage.csv", "reliability.csv", "ranks.csv", "epistemic.csv", "auc.csv"}
+    known = "known laboratory"
+
+    coverage = out["coverage.csv"].set_index(["held_out", "block", "part", "intervals"])
+    assert coverage["inside"].between(0, 1).all()
+    assert set(coverage.index.get_level_values("block")) == {"metals", "supports", "reduction"}
+    # The recipes of the parts are all recipes, and the map is fitted on one of them.
+    counts = coverage[coverage["level"] == 0.9]["n"]
+    parts = [counts[known, "metals", part, "as drawn"] for part in ("development", "reserve", "all")]
+    assert parts[0] + parts[1] == parts[2]
+    fitted = coverage.loc[(known, "metals", "development", "recalibrated")].set_index("level")["inside"]
+    assert fitted[0.5] == pytest.approx(0.5, abs=0.2)
+    assert set(out["ranks.csv"]["ranks"]) == {"guide", "guide, importance-resampled", "prior, held-out recipes"}
+    assert out["reliability.csv"]["frequency"].between(0, 1).all()
+
+    auc, rows = out["auc.csv"], out["epistemic.csv"]
+    assert auc["AUC"].between(0, 1).all()
+    one = auc[(auc["fold"] == 0) & (auc["score"] == "generator: log density")].iloc[0]
+    mine = rows[rows["fold"] == 0]
+    assert len(mine) == one["n known"] + one["n left out"]
+    mean = mine[mine["held_out"] == known]["generator: log density"].mean()
+    assert one["known"] == pytest.approx(mean, rel=1e-3)
+
+
+def test_what_is_held_out_was_not_seen() -> None:
+    module = script("evaluate_uncertainty")
+    table, args = tiny_table(recipes=60), module["parser"]().parse_args(["--out", "nowhere", "--folds", "3"])
+    recipes, laboratories = table.recipe_ids(), table.laboratory_ids()
+    known, new = "known laboratory", "left-out laboratory"
+    seen: list[int] = []
+    for fold in module["split"](table, args):
+        for rows in fold.held.values():
+            assert not np.isin(recipes[rows], recipes[fold.kept]).any()
+        assert not np.isin(laboratories[fold.held[new]], laboratories[fold.kept]).any()
+        assert np.isin(laboratories[fold.held[known]], laboratories[fold.kept]).mean() > 0.9
+        seen += list(np.unique(recipes[fold.held[known]]))
+    assert len(seen) == len(set(seen))
