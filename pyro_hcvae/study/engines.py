@@ -1,0 +1,213 @@
+"""`Engine`: independent pieces of work on the cores of this machine or of a cluster, behind one joblib call."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+from asyncio import CancelledError
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any, Generic, Literal, TypeVar, get_args
+
+import numpy as np
+from joblib import Parallel, cpu_count, delayed, parallel_config
+from numpy.typing import NDArray
+
+from pyro_hcvae.errors import InputError
+
+Kind = Literal["local", "dask", "ray"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+MODULES = {"dask": "distributed", "ray": "ray"}
+"""What an engine needs, by name; the extra that brings it is called like the engine."""
+_PATIENCE = 4
+"""Workers that may die one after the other without a single piece of work being done in between."""
+_ANSWER_SECONDS = 20
+T = TypeVar("T")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Where pieces of work are done.
+
+    Attributes:
+        kind: ``local``: processes of this machine; ``dask``: a Dask cluster; ``ray``: a Ray cluster.
+        address: Of the cluster's scheduler (Dask) or head (Ray); None: a cluster of this machine's own, for as long as the work.
+        jobs: Pieces of work at once; None: one locally, as many as there are cores on a cluster.
+    """
+
+    kind: Kind = "local"
+    address: str | None = None
+    jobs: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise InputError(f"unknown engine {self.kind!r}: choose from {', '.join(KINDS)}")
+        if self.jobs is not None and self.jobs < 1:
+            raise InputError(f"jobs must be at least 1, got {self.jobs}")
+        if self.kind == "local":
+            if self.address is not None:
+                raise InputError(f"an address ({self.address}) is that of a cluster: choose --engine dask or ray with it")
+        elif find_spec(MODULES[self.kind]) is None:
+            raise InputError(f'engine {self.kind} is not installed: pip install "pyro-hcvae[{self.kind}]"')
+
+    def run(self, work: Callable[[T, Item], Result], shared: Shared[T], items: Iterable[Item]) -> Iterator[Result]:
+        """Do all pieces of work, and hand over each result as it comes.
+
+        A piece must give the same result wherever and however often it is done: when a worker dies, what it had under way is
+        done again. Dask sees to that itself, but for shared data that were lost with the worker; the pools of joblib and Ray
+        break as a whole, and are made anew here.
+
+        Args:
+            work: Called with the shared object and an item; importable on the workers.
+            shared: What every piece needs.
+            items: Taken one by one as workers come free, possibly by other threads.
+
+        Yields:
+            Results in the order in which they come; a caller that keeps them loses nothing.
+
+        Raises:
+            InputError: If no cluster answers, or if workers die again and again.
+        """
+        waiting, under_way = enumerate(items), dict[int, Item]()
+
+        def tasks() -> Iterator[Any]:
+            for number, item in list(under_way.items()):
+                yield delayed(_do)(work, shared.packed, shared.key, number, item)
+            for number, item in waiting:
+                under_way[number] = item
+                yield delayed(_do)(work, shared.packed, shared.key, number, item)
+
+        with self._backend() as (backend, jobs, worker_died):
+            deaths = 0
+            while True:
+                with parallel_config(**backend):  # only while it is made: what the caller does between results is its own
+                    # Orphans of a parent that was killed end after the idle time.
+                    local = {"idle_worker_timeout": 30} if self.kind == "local" and jobs > 1 else {}
+                    pool = Parallel(batch_size=1, pre_dispatch=jobs, return_as="generator_unordered", **local)
+                results = pool(tasks())
+                try:
+                    while True:
+                        number, result = next(results)
+                        del under_way[number]
+                        deaths = 0
+                        yield result
+                except StopIteration:
+                    return
+                except worker_died as error:
+                    deaths += 1
+                    if deaths == _PATIENCE:
+                        raise InputError(
+                            f"workers were killed {deaths} times without finishing anything, most likely because memory ran out: "
+                            f"choose fewer jobs, or workers with more memory ({type(error).__name__})"
+                        ) from None
+
+    @contextmanager
+    def _backend(self) -> Iterator[tuple[dict[str, Any], int, tuple[type[BaseException], ...]]]:
+        """Settings of joblib, pieces of work at once, and what joblib raises when a worker dies."""
+        match self.kind:
+            case "local":
+                jobs = self.jobs or 1
+                yield {"backend": "loky", "n_jobs": jobs}, jobs, (BrokenProcessPool,)
+            case "dask":
+                from distributed import KilledWorker
+                from distributed.client import FutureCancelledError
+
+                with _dask_client(self.address, self.jobs) as client:
+                    jobs = self.jobs or max(1, sum(client.ncores().values()))
+                    died = (KilledWorker, FutureCancelledError, CancelledError)
+                    yield {"backend": "dask", "n_jobs": -1, "client": client}, jobs, died
+            case "ray":
+                from ray import exceptions
+
+                with _ray_cores(self.address, self.jobs) as cores:
+                    jobs = self.jobs or cores
+                    died = (
+                        exceptions.RayActorError,
+                        exceptions.WorkerCrashedError,
+                        exceptions.OutOfMemoryError,
+                        exceptions.ObjectLostError,
+                    )
+                    yield {"backend": _streaming_ray(), "n_jobs": jobs}, jobs, died
+
+
+class Shared(Generic[T]):
+    """An object that every piece of work needs: pickled once, sent to a worker once, unpickled there once.
+
+    Args:
+        value: The object.
+
+    Attributes:
+        packed: The pickled object as an array, because joblib maps, Dask scatters and Ray stores large arrays.
+        key: What tells it from others.
+    """
+
+    def __init__(self, value: T) -> None:
+        pickled = pickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL)
+        self.packed: NDArray[np.uint8] = np.frombuffer(pickled, dtype=np.uint8)
+        self.key = hashlib.sha256(pickled).hexdigest()
+
+
+_unpacked: dict[str, Any] = {}
+"""In a worker: the shared object of the present work."""
+
+
+def _do(
+    work: Callable[[Any, Item], Result], packed: NDArray[np.uint8], key: str, number: int, item: Item
+) -> tuple[int, Result]:
+    if key not in _unpacked:
+        _unpacked.clear()
+        _unpacked[key] = pickle.loads(memoryview(packed))  # the project's own objects, from the process that asks for the work
+    return number, work(_unpacked[key], item)
+
+
+@contextmanager
+def _dask_client(address: str | None, jobs: int | None) -> Iterator[Any]:
+    from distributed import Client, LocalCluster
+
+    if address is not None:
+        try:
+            client = Client(address, timeout=_ANSWER_SECONDS, set_as_default=False)
+        except (OSError, ValueError) as error:
+            raise InputError(f"no Dask scheduler answers at {address}: {error}") from None
+        with client:
+            if not client.ncores():
+                raise InputError(f"the Dask cluster at {address} has no workers: start some with: dask worker {address}")
+            yield client
+        return
+    workers = {"n_workers": jobs or cpu_count(), "threads_per_worker": 1, "dashboard_address": None}
+    with LocalCluster(**workers) as cluster, Client(cluster, set_as_default=False) as client:
+        yield client
+
+
+@contextmanager
+def _ray_cores(address: str | None, jobs: int | None) -> Iterator[int]:
+    """Cores of the Ray cluster that this process is connected to inside."""
+    import ray
+
+    ours = not ray.is_initialized()
+    if ours:
+        cores = {} if address is not None else {"num_cpus": jobs or cpu_count(), "include_dashboard": False}
+        try:
+            ray.init(address=address or "local", log_to_driver=False, logging_level="error", **cores)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise InputError(f"no Ray cluster answers at {address}: {error}") from None
+    try:
+        yield max(1, int(ray.cluster_resources().get("CPU", 1)))
+    finally:
+        if ours:
+            ray.shutdown()
+
+
+def _streaming_ray() -> Any:
+    """Ray's backend of joblib, which hands over results one by one: its pool does, other than the pool that joblib takes it for."""
+    from ray.util.joblib.ray_backend import RayBackend
+
+    class Streaming(RayBackend):  # type: ignore[misc]
+        supports_return_generator = True
+
+    return Streaming()
