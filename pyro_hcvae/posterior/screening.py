@@ -55,7 +55,7 @@ class Screened:
 
 @dataclass(frozen=True)
 class Screen:
-    """Draws for one set of conditions, neither searched for nor ranked; a pure function from the number of a piece to its recipes.
+    """Draws for one set of conditions, neither searched for nor ranked; each piece a pure function of its number.
 
     What constraints pin for certain is given to the model, which draws the rest (as a search starts); what they say beyond that
     is checked, and draws that break it are dropped.

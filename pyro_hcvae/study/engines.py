@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import pickle
 from asyncio import CancelledError
 from collections.abc import Callable, Iterable, Iterator
@@ -51,7 +52,9 @@ class Engine:
             raise InputError(f"jobs must be at least 1, got {self.jobs}")
         if self.kind == "local":
             if self.address is not None:
-                raise InputError(f"an address ({self.address}) is that of a cluster: choose --engine dask or ray with it")
+                raise InputError(
+                    f"an address ({self.address}) is that of a cluster: choose --engine dask or ray with it"
+                )
         elif find_spec(MODULES[self.kind]) is None:
             raise InputError(f'engine {self.kind} is not installed: pip install "pyro-hcvae[{self.kind}]"')
 
@@ -85,7 +88,9 @@ class Engine:
         with self._backend() as (backend, jobs, worker_died):
             deaths = 0
             while True:
-                with parallel_config(**backend):  # only while it is made: what the caller does between results is its own
+                with parallel_config(
+                    **backend
+                ):  # only while it is made: what the caller does between results is its own
                     # Orphans of a parent that was killed end after the idle time.
                     local = {"idle_worker_timeout": 30} if self.kind == "local" and jobs > 1 else {}
                     pool = Parallel(batch_size=1, pre_dispatch=jobs, return_as="generator_unordered", **local)
@@ -119,7 +124,7 @@ class Engine:
 
                 with _dask_client(self.address, self.jobs) as client:
                     jobs = self.jobs or max(1, sum(client.ncores().values()))
-                    died = (KilledWorker, FutureCancelledError, CancelledError)
+                    died: Any = (KilledWorker, FutureCancelledError, CancelledError)
                     yield {"backend": "dask", "n_jobs": -1, "client": client}, jobs, died
             case "ray":
                 from ray import exceptions
@@ -161,7 +166,9 @@ def _do(
 ) -> tuple[int, Result]:
     if key not in _unpacked:
         _unpacked.clear()
-        _unpacked[key] = pickle.loads(memoryview(packed))  # the project's own objects, from the process that asks for the work
+        _unpacked[key] = pickle.loads(
+            memoryview(packed)
+        )  # the project's own objects, from the process that asks for the work
     return number, work(_unpacked[key], item)
 
 
@@ -176,7 +183,9 @@ def _dask_client(address: str | None, jobs: int | None) -> Iterator[Any]:
             raise InputError(f"no Dask scheduler answers at {address}: {error}") from None
         with client:
             if not client.ncores():
-                raise InputError(f"the Dask cluster at {address} has no workers: start some with: dask worker {address}")
+                raise InputError(
+                    f"the Dask cluster at {address} has no workers: start some with: dask worker {address}"
+                )
             yield client
         return
     workers = {"n_workers": jobs or cpu_count(), "threads_per_worker": 1, "dashboard_address": None}
@@ -193,7 +202,7 @@ def _ray_cores(address: str | None, jobs: int | None) -> Iterator[int]:
     if ours:
         cores = {} if address is not None else {"num_cpus": jobs or cpu_count(), "include_dashboard": False}
         try:
-            ray.init(address=address or "local", log_to_driver=False, logging_level="error", **cores)
+            ray.init(address=address or "local", log_to_driver=False, logging_level=logging.ERROR, **cores)
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise InputError(f"no Ray cluster answers at {address}: {error}") from None
     try:
@@ -204,7 +213,7 @@ def _ray_cores(address: str | None, jobs: int | None) -> Iterator[int]:
 
 
 def _streaming_ray() -> Any:
-    """Ray's backend of joblib, which hands over results one by one: its pool does, other than the pool that joblib takes it for."""
+    """Ray's backend of joblib, allowed to hand over results one by one, which its pool can and the one of joblib cannot."""
     from ray.util.joblib.ray_backend import RayBackend
 
     class Streaming(RayBackend):  # type: ignore[misc]

@@ -24,7 +24,9 @@ def working_alone(folder: Path) -> Iterator[None]:
     try:
         lock.acquire()
     except Timeout:
-        raise InputError(f"{folder}: another process is at work there: wait for its end, or choose another --out") from None
+        raise InputError(
+            f"{folder}: another process is at work there: wait for its end, or choose another --out"
+        ) from None
     try:
         yield
     finally:

@@ -59,7 +59,7 @@ def screen_to_parquet(
     engine: Engine | None = None,
     *,
     fresh: bool = False,
-    on_piece: Callable[[Counts, int], None] = lambda counts, left: None,
+    on_piece: Callable[[Counts, int, int], None] = lambda counts, done, of: None,
 ) -> Counts:
     """Do a screening and write what it kept; called again after an interruption, it goes on with the missing pieces.
 
@@ -73,10 +73,10 @@ def screen_to_parquet(
         engine: Where the pieces are done; None: one after the other in this process.
         fresh: Whether pieces of another screening that lie there are thrown away.
         on_piece: Called after each piece, and once at the start, with the counts so far (``kept``: before duplicates of other
-            pieces are dropped) and the number of pieces left.
+            pieces are dropped), the number of pieces done, and that of all.
 
     Raises:
-        InputError: If pyarrow is missing, if the folder holds pieces of another screening, or if another process is at work there.
+        InputError: If pyarrow is missing, the folder holds pieces of another screening, or another process is at work there.
     """
     require_pyarrow()
     engine, folder = engine or Engine(), out.with_name(f"{out.name}.parts")
@@ -92,12 +92,13 @@ def screen_to_parquet(
                 counts += _counts_of(part)
             else:
                 missing.append(number)
-        on_piece(counts, left := len(missing))
+        done = screen.pieces - len(missing)
+        on_piece(counts, done, screen.pieces)
         # What is sent to the workers is made only where something is missing.
         for number, data, its_counts in engine.run(_piece, Shared(screen), missing) if missing else ():
             write_atomically(_part(folder, number), data)
-            counts, left = counts + its_counts, left - 1
-            on_piece(counts, left)
+            counts, done = counts + its_counts, done + 1
+            on_piece(counts, done, screen.pieces)
         counts = _put_together(folder, screen, counts, out)
     shutil.rmtree(folder)
     return counts
@@ -191,17 +192,16 @@ def _put_together(folder: Path, screen: Screen, counts: Counts, out: Path) -> Co
     columns = parquet.read_schema(_part(folder, 0))
     columns = columns.remove(columns.get_field_index(_HASH))
     seen, kept = np.empty(0, dtype=np.uint64), 0
-    with replacing(out) as file:
-        with parquet.ParquetWriter(file, columns.remove_metadata()) as writer:
-            for number in range(screen.pieces):
-                table = parquet.read_table(_part(folder, number))
-                new, seen = _unseen(table[_HASH].to_numpy(), seen)
-                table = table.filter(new).drop_columns([_HASH]).replace_schema_metadata(None)
-                kept += len(table)
-                if len(table):
-                    writer.write_table(table)
-            counts = Counts(**{**asdict(counts), "kept": kept})
-            writer.add_key_value_metadata(_metadata({**screen.settings(), **asdict(counts)}))
+    with replacing(out) as file, parquet.ParquetWriter(file, columns.remove_metadata()) as writer:
+        for number in range(screen.pieces):
+            table = parquet.read_table(_part(folder, number))
+            new, seen = _unseen(table[_HASH].to_numpy(), seen)
+            table = table.filter(new).drop_columns([_HASH]).replace_schema_metadata(None)
+            kept += len(table)
+            if len(table):
+                writer.write_table(table)
+        counts = Counts(**{**asdict(counts), "kept": kept})
+        writer.add_key_value_metadata(_metadata({**screen.settings(), **asdict(counts)}))
     return counts
 
 
