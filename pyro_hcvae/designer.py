@@ -22,7 +22,7 @@ from pyro_hcvae.data.levels import fit_levels
 from pyro_hcvae.data.schema import RecipeSchema
 from pyro_hcvae.data.splits import groups_of
 from pyro_hcvae.data.table import RecipeTable
-from pyro_hcvae.errors import InputError
+from pyro_hcvae.errors import DivergenceError, InputError
 from pyro_hcvae.inference.checkpoints import RunFolder
 from pyro_hcvae.inference.config import RunConfig, TrainConfig
 from pyro_hcvae.inference.engine import Trainer, TrainState
@@ -164,7 +164,9 @@ class RecipeDesigner:
         # Whatever trained the members, they are used on the CPU, as after a reload.
         self.network.to("cpu")
         if not torch.isfinite(final.best_loss).all():
-            raise InputError("training diverged: no finite validation loss. Lower learning_rate or raise scale_floor")
+            raise DivergenceError(
+                "training diverged: no finite validation loss. Lower learning_rate or raise scale_floor"
+            )
         self.history = pd.DataFrame(final.history)
         if folder is not None:
             folder.save_weights(self.network.state_dict())

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from pyro_hcvae import __version__
-from pyro_hcvae.cli import complete, demo, equilibrium, evaluate, fit, propose, sample, schema, study, weigh
+from pyro_hcvae.cli import complete, demo, equilibrium, evaluate, fit, propose, sample, schema, study, sweep, weigh
 from pyro_hcvae.errors import InputError
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ for module in (demo, fit, propose, complete, sample, weigh, equilibrium, evaluat
     app.command()(module.command)
     app.registered_commands[-1].name = module.__name__.rsplit(".", maxsplit=1)[-1]
 app.add_typer(schema.app, name="schema")
+study.app.command("sweep")(sweep.command)
 app.add_typer(study.app, name="study")
 
 
