@@ -166,9 +166,7 @@ def _do(
 ) -> tuple[int, Result]:
     if key not in _unpacked:
         _unpacked.clear()
-        _unpacked[key] = pickle.loads(
-            memoryview(packed)
-        )  # the project's own objects, from the process that asks for the work
+        _unpacked[key] = pickle.loads(packed.tobytes())  # what the process sent that asks for the work
     return number, work(_unpacked[key], item)
 
 
