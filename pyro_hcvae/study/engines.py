@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import pickle
+import sys
 from asyncio import CancelledError
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures.process import BrokenProcessPool
@@ -25,7 +26,7 @@ MODULES = {"dask": "distributed", "ray": "ray"}
 """What an engine needs, by name; the extra that brings it is called like the engine."""
 _PATIENCE = 4
 """Workers that may die one after the other without a single piece of work being done in between."""
-_ANSWER_SECONDS = 20
+_ANSWER_SECONDS, _WORKER_SECONDS = 20, 60
 T = TypeVar("T")
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -85,16 +86,10 @@ class Engine:
                 under_way[number] = item
                 yield delayed(_do)(work, shared.packed, shared.key, number, item)
 
-        with self._backend() as (backend, jobs, worker_died):
-            deaths = 0
+        with self._pool() as make:
+            deaths, died = 0, _deaths(self.kind)
             while True:
-                with parallel_config(
-                    **backend
-                ):  # only while it is made: what the caller does between results is its own
-                    # Orphans of a parent that was killed end after the idle time.
-                    local = {"idle_worker_timeout": 30} if self.kind == "local" and jobs > 1 else {}
-                    pool = Parallel(batch_size=1, pre_dispatch=jobs, return_as="generator_unordered", **local)
-                results = pool(tasks())
+                results = make()(tasks())
                 try:
                     while True:
                         number, result = next(results)
@@ -103,7 +98,7 @@ class Engine:
                         yield result
                 except StopIteration:
                     return
-                except worker_died as error:
+                except died as error:
                     deaths += 1
                     if deaths == _PATIENCE:
                         raise InputError(
@@ -112,32 +107,55 @@ class Engine:
                         ) from None
 
     @contextmanager
-    def _backend(self) -> Iterator[tuple[dict[str, Any], int, tuple[type[BaseException], ...]]]:
-        """Settings of joblib, pieces of work at once, and what joblib raises when a worker dies."""
+    def _pool(self) -> Iterator[Callable[[], Parallel]]:
+        """A way to make joblib's pool, and to make it anew with what is left after a death."""
         match self.kind:
             case "local":
                 jobs = self.jobs or 1
-                yield {"backend": "loky", "n_jobs": jobs}, jobs, (BrokenProcessPool,)
+                # Orphans of a parent that was killed end after the idle time.
+                idle = {"idle_worker_timeout": 30} if jobs > 1 else {}
+                yield lambda: _parallel(jobs, {"backend": "loky", "n_jobs": jobs}, **idle)
             case "dask":
-                from distributed import KilledWorker
-                from distributed.client import FutureCancelledError
-
                 with _dask_client(self.address, self.jobs) as client:
-                    jobs = self.jobs or max(1, sum(client.ncores().values()))
-                    died: Any = (KilledWorker, FutureCancelledError, CancelledError)
-                    yield {"backend": "dask", "n_jobs": -1, "client": client}, jobs, died
-            case "ray":
-                from ray import exceptions
-
-                with _ray_cores(self.address, self.jobs) as cores:
-                    jobs = self.jobs or cores
-                    died = (
-                        exceptions.RayActorError,
-                        exceptions.WorkerCrashedError,
-                        exceptions.OutOfMemoryError,
-                        exceptions.ObjectLostError,
+                    backend = _dask_backend()
+                    yield lambda: _parallel(
+                        self.jobs or _dask_cores(client), {"backend": backend(client=client), "n_jobs": -1}
                     )
-                    yield {"backend": _streaming_ray(), "n_jobs": jobs}, jobs, died
+            case "ray":
+                with _ray_connection(self.address, self.jobs):
+                    backend = _ray_backend()
+
+                    def pool() -> Parallel:
+                        jobs = min(self.jobs or sys.maxsize, _ray_cores())  # an actor without a core would never answer
+                        return _parallel(jobs, {"backend": backend(), "n_jobs": jobs})
+
+                    yield pool
+
+
+def _parallel(jobs: int, backend: dict[str, Any], **options: Any) -> Parallel:
+    with parallel_config(**backend):  # no longer than this: what the caller does between results is its own
+        return Parallel(batch_size=1, pre_dispatch=jobs, return_as="generator_unordered", **options)
+
+
+def _deaths(kind: Kind) -> tuple[type[BaseException], ...]:
+    """What joblib raises when a worker dies and the backend does not see to it itself."""
+    match kind:
+        case "local":
+            return (BrokenProcessPool,)
+        case "dask":
+            from distributed import KilledWorker
+            from distributed.client import FutureCancelledError
+
+            return (KilledWorker, FutureCancelledError, CancelledError)
+        case "ray":
+            from ray import exceptions
+
+            return (
+                exceptions.RayActorError,
+                exceptions.WorkerCrashedError,
+                exceptions.OutOfMemoryError,
+                exceptions.ObjectLostError,
+            )
 
 
 class Shared(Generic[T]):
@@ -172,6 +190,7 @@ def _do(
 
 @contextmanager
 def _dask_client(address: str | None, jobs: int | None) -> Iterator[Any]:
+    """A client of the cluster at an address, or of one of this machine's own."""
     from distributed import Client, LocalCluster
 
     if address is not None:
@@ -180,10 +199,6 @@ def _dask_client(address: str | None, jobs: int | None) -> Iterator[Any]:
         except (OSError, ValueError) as error:
             raise InputError(f"no Dask scheduler answers at {address}: {error}") from None
         with client:
-            if not client.ncores():
-                raise InputError(
-                    f"the Dask cluster at {address} has no workers: start some with: dask worker {address}"
-                )
             yield client
         return
     workers = {"n_workers": jobs or cpu_count(), "threads_per_worker": 1, "dashboard_address": None}
@@ -191,30 +206,62 @@ def _dask_client(address: str | None, jobs: int | None) -> Iterator[Any]:
         yield client
 
 
+def _dask_cores(client: Any) -> int:
+    """Cores of the cluster, once there are any: workers that died may be on their way back."""
+    try:
+        client.wait_for_workers(1, timeout=_WORKER_SECONDS)
+    except TimeoutError:
+        address = client.scheduler.address
+        raise InputError(
+            f"the Dask cluster at {address} has no workers: start some with: dask worker {address}"
+        ) from None
+    return max(1, int(sum(client.ncores().values())))
+
+
+def _dask_backend() -> Any:
+    """Dask's backend of joblib; where only one core is left at the moment, joblib would do the work in this process."""
+    from joblib._dask import DaskDistributedBackend
+
+    class OnTheCluster(DaskDistributedBackend):  # type: ignore[misc]
+        def effective_n_jobs(self, n_jobs: int) -> int:
+            return max(2, int(super().effective_n_jobs(n_jobs)))
+
+    return OnTheCluster
+
+
 @contextmanager
-def _ray_cores(address: str | None, jobs: int | None) -> Iterator[int]:
-    """Cores of the Ray cluster that this process is connected to inside."""
+def _ray_connection(address: str | None, jobs: int | None) -> Iterator[None]:
+    """A connection to the cluster at an address, or to one of this machine's own; one that is there already is used."""
     import ray
 
-    ours = not ray.is_initialized()
-    if ours:
-        cores = {} if address is not None else {"num_cpus": jobs or cpu_count(), "include_dashboard": False}
-        try:
-            ray.init(address=address or "local", log_to_driver=False, logging_level=logging.ERROR, **cores)
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            raise InputError(f"no Ray cluster answers at {address}: {error}") from None
+    if ray.is_initialized():
+        yield
+        return
+    own: dict[str, Any] = {} if address is not None else {"num_cpus": jobs or cpu_count(), "include_dashboard": False}
     try:
-        yield max(1, int(ray.cluster_resources().get("CPU", 1)))
+        ray.init(address=address or "local", log_to_driver=False, logging_level=logging.ERROR, **own)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise InputError(f"no Ray cluster answers at {address}: {error}") from None
+    try:
+        yield
     finally:
-        if ours:
-            ray.shutdown()
+        ray.shutdown()
 
 
-def _streaming_ray() -> Any:
-    """Ray's backend of joblib, allowed to hand over results one by one, which its pool can and the one of joblib cannot."""
+def _ray_cores() -> int:
+    import ray
+
+    return max(1, int(ray.cluster_resources().get("CPU", 1)))
+
+
+def _ray_backend() -> Any:
+    """Ray's backend of joblib, allowed to hand over results one by one, which its pool can and the one of joblib cannot.
+
+    With a single core joblib does the work in this process.
+    """
     from ray.util.joblib.ray_backend import RayBackend
 
     class Streaming(RayBackend):  # type: ignore[misc]
         supports_return_generator = True
 
-    return Streaming()
+    return Streaming
