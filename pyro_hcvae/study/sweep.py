@@ -152,8 +152,9 @@ class Sweep:
         there = study.get_trials(deepcopy=False)
         interrupted = [trial for trial in there if trial.state is TrialState.RUNNING]
         count = sum(trial.state is not TrialState.WAITING for trial in there)
-        for trial in interrupted:
-            self.space.suggest(Trial(study, trial._trial_id))  # it may have been killed between two of its settings
+        for trial in interrupted:  # it may have been killed between two of its settings
+            study.sampler = self._sampler(trial.number)
+            self.space.suggest(Trial(study, trial._trial_id))
         numbers = [trial.number for trial in interrupted]
         while numbers or count < wanted:
             while len(numbers) < self.together and count < wanted:
