@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import pickle
+import socket
 import sys
 from asyncio import CancelledError
 from collections.abc import Callable, Iterable, Iterator
@@ -237,15 +238,30 @@ def _ray_connection(address: str | None, jobs: int | None) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
+    if address is not None:
+        _require_answer(address)
     own: dict[str, Any] = {} if address is not None else {"num_cpus": jobs or cpu_count(), "include_dashboard": False}
     try:
         ray.init(address=address or "local", log_to_driver=False, logging_level=logging.ERROR, **own)
     except (ConnectionError, RuntimeError, ValueError) as error:
-        raise InputError(f"no Ray cluster answers at {address}: {error}") from None
+        raise InputError(
+            f"no Ray cluster answers at {address}: {error}. One that asks for a token needs RAY_AUTH_MODE=token"
+        ) from None
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _require_answer(address: str) -> None:
+    """Look whether something listens at ``host:port``, for which Ray itself takes minutes."""
+    host, colon, port = address.rpartition(":")
+    if not colon or "/" in host or not port.isdigit():
+        return  # "auto", or what Ray alone understands
+    try:
+        socket.create_connection((host, int(port)), timeout=_ANSWER_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise InputError(f"no Ray cluster answers at {address}: {error}") from None
 
 
 def _ray_cores() -> int:

@@ -162,3 +162,10 @@ def test_a_cluster_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(engines, "_ANSWER_SECONDS", 0.2)
     with pytest.raises(InputError, match="no Dask scheduler answers at tcp://127.0.0.1:9"):
         list(Engine("dask", "tcp://127.0.0.1:9").run(square, job(tmp_path), [0]))
+
+
+def test_a_ray_cluster_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ray = pytest.importorskip("ray")
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    with pytest.raises(InputError, match="no Ray cluster answers at 127.0.0.1:9"):
+        list(Engine("ray", "127.0.0.1:9").run(square, job(tmp_path), [0]))
