@@ -26,7 +26,7 @@ from pyro_hcvae.inference.checkpoints import write_atomically
 from pyro_hcvae.study.engines import Engine, Shared
 from pyro_hcvae.study.folder import working_alone
 from pyro_hcvae.study.settings_space import SettingsSpace
-from pyro_hcvae.study.trials import STUDY, Outcome, Pruning, Trials, storage
+from pyro_hcvae.study.trials import STUDY, Pruning, Trials, storage
 
 if TYPE_CHECKING:
     from optuna.study import Study
@@ -96,6 +96,8 @@ class Sweep:
                 setting makes training impossible.
         """
         require_optuna()
+        from optuna.trial import TrialState
+
         if trials < 1:
             raise InputError(f"at least 1 trial is needed, got {trials}")
         engine, folds = engine or Engine(), self._folds()
@@ -110,7 +112,7 @@ class Sweep:
             on_trial(study, trials)
             for outcomes in engine.run(Trials.run, Shared(work), self._pieces(study, trials)):
                 for outcome in outcomes:
-                    _tell(study, outcome)
+                    study.tell(outcome.number, outcome.value, state=TrialState[outcome.state])
                     _write(self.space, study, out)
                     on_trial(study, trials)
             _write(self.space, study, out)
@@ -209,15 +211,6 @@ def trial_table(study: Study) -> pd.DataFrame:
             if trial.state is not TrialState.WAITING
         ]
     )
-
-
-def _tell(study: Study, outcome: Outcome) -> None:
-    from optuna.trial import TrialState
-
-    trial_id = study.get_trials(deepcopy=False)[outcome.number]._trial_id
-    for name, value in outcome.notes.items():
-        study._storage.set_trial_user_attr(trial_id, name, value)
-    study.tell(outcome.number, outcome.value, state=TrialState[outcome.state])
 
 
 def _write(space: SettingsSpace, study: Study, out: Path) -> None:

@@ -42,13 +42,11 @@ class Outcome:
         number: Of the trial.
         value: Mean over held-out recipes of the log likelihood, in nats; None if it was pruned or failed.
         state: ``COMPLETE``, ``PRUNED`` or ``FAIL``.
-        notes: Columns for the table of trials: the value of each fold, seconds, why it failed.
     """
 
     number: int
     value: float | None
     state: Literal["COMPLETE", "PRUNED", "FAIL"]
-    notes: dict[str, float | str]
 
 
 @dataclass(frozen=True)
@@ -78,7 +76,10 @@ class Trials:
         )
 
     def run(self, numbers: Sequence[int]) -> list[Outcome]:
-        """Train and score trials whose settings stand in the study; several at once if they differ member by member."""
+        """Train and score trials whose settings stand in the study; several at once if they differ member by member.
+
+        How they go, the value of each fold, seconds, and why one failed are written to the study; how they end is not.
+        """
         from optuna.samplers import RandomSampler
         from optuna.trial import Trial
 
@@ -90,7 +91,8 @@ class Trials:
         except DivergenceError as error:
             if len(trials) > 1:  # one of them took the others along
                 return [outcome for number in numbers for outcome in self.run([number])]
-            return [Outcome(trials[0].number, None, "FAIL", {"failed": str(error)})]
+            trials[0].set_user_attr("failed", str(error))
+            return [Outcome(trials[0].number, None, "FAIL")]
 
     def _run(self, trials: list[Trial]) -> list[Outcome]:
         begun, cpu = time.perf_counter(), time.process_time()
@@ -108,16 +110,17 @@ class Trials:
             nats = log_marginal(designer.network, batch, draws=self.draws, seed=self.space.base.train.seed).double()
             mixed = torch.logsumexp(nats.view(len(trials), members, -1), dim=1) - math.log(members)
             scores.append(mixed.mean(dim=1).tolist())
-        seconds = (time.perf_counter() - begun) / len(trials)
-        cpu_s = (time.process_time() - cpu) / len(trials)
+        costs = {"seconds": time.perf_counter() - begun, "cpu_s": time.process_time() - cpu}
         out = []
         for position, trial in enumerate(trials):
-            notes: dict[str, float | str] = {"seconds": round(seconds, 2), "cpu_s": round(cpu_s, 2)}
-            notes |= {f"fold {fold}": score[position] for fold, score in enumerate(scores)}
-            if trial.number in going.pruned:
-                out.append(Outcome(trial.number, None, "PRUNED", notes))
-            else:
-                out.append(Outcome(trial.number, float(np.mean([s[position] for s in scores])), "COMPLETE", notes))
+            values = [score[position] for score in scores]
+            for name, cost in costs.items():
+                trial.set_user_attr(name, round(cost / len(trials), 2))
+            for fold, value in enumerate(values):
+                trial.set_user_attr(f"fold {fold}", value)
+            pruned = trial.number in going.pruned
+            mean = None if pruned else float(np.mean(values))
+            out.append(Outcome(trial.number, mean, "PRUNED" if pruned else "COMPLETE"))
         return out
 
     def _designer(self, trials: list[Trial], rows: RecipeTable) -> RecipeDesigner:

@@ -176,7 +176,7 @@ def test_hopeless_trials_are_pruned(tmp_path: Path) -> None:
     number = outcome.number
     assert outcome.state == "PRUNED"
     assert outcome.value is None
-    module._tell(study, outcome)
+    study.tell(number, state=TrialState.PRUNED)
     assert study.trials[number].state is TrialState.PRUNED
     assert max(study.trials[number].intermediate_values) < 100  # it was stopped early
     assert best_trial(study).value == 0.0  # type: ignore[union-attr]
