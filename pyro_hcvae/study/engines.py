@@ -98,7 +98,9 @@ class Engine:
                         deaths = 0
                         yield result
                 except StopIteration:
-                    return
+                    if not under_way:
+                        return
+                    # A thread of a pool that was dying has taken an item: it is done by the next one.
                 except died as error:
                     deaths += 1
                     if deaths == _PATIENCE:
@@ -119,18 +121,21 @@ class Engine:
             case "dask":
                 with _dask_client(self.address, self.jobs) as client:
                     backend = _dask_backend()
-                    yield lambda: _parallel(
-                        self.jobs or _dask_cores(client), {"backend": backend(client=client), "n_jobs": -1}
-                    )
+
+                    def pool() -> Parallel:
+                        cores = _dask_cores(client)
+                        return _parallel(self.jobs or cores, {"backend": backend(client=client), "n_jobs": -1})
+
+                    yield pool
             case "ray":
                 with _ray_connection(self.address, self.jobs):
                     backend = _ray_backend()
 
-                    def pool() -> Parallel:
+                    def actors() -> Parallel:
                         jobs = min(self.jobs or sys.maxsize, _ray_cores())  # an actor without a core would never answer
                         return _parallel(jobs, {"backend": backend(), "n_jobs": jobs})
 
-                    yield pool
+                    yield actors
 
 
 def _parallel(jobs: int, backend: dict[str, Any], **options: Any) -> Parallel:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import nullcontext
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -116,6 +118,23 @@ def test_work_is_done_where_it_was_asked_for(engine: Engine, tmp_path: Path) -> 
 def test_shared_data_that_die_with_their_worker_are_sent_again(dask_address: str, tmp_path: Path) -> None:
     found = list(Engine("dask", dask_address).run(square, job(tmp_path, 0, 1), range(ITEMS)))
     assert sorted(found) == list(Engine().run(square, job(tmp_path), range(ITEMS)))
+
+
+def test_an_item_that_a_dying_pool_took_late_is_done_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """joblib takes items in threads of its own, one of which may be about to when the pool breaks."""
+    taken: list[Iterator[Any]] = []
+
+    def pool(tasks: Iterator[Any]) -> Iterator[Any]:
+        taken.append(tasks)
+        for count, (function, arguments, _) in enumerate(tasks):
+            yield function(*arguments)
+            if len(taken) == 1 and count == 1:
+                raise BrokenProcessPool
+            if len(taken) == 2 and count == 0:
+                next(taken[0])
+
+    monkeypatch.setattr(Engine, "_pool", lambda self: nullcontext(lambda: pool))
+    assert [item for item, _ in Engine().run(square, job(tmp_path), range(6))] == [0, 1, 2, 4, 5, 3]
 
 
 def test_what_the_work_raises_is_raised(engine: Engine, tmp_path: Path) -> None:
