@@ -23,7 +23,7 @@ from pyro_hcvae.data.levels import fit_levels
 from pyro_hcvae.data.schema import RecipeSchema
 from pyro_hcvae.data.splits import Grouping, groups_of
 from pyro_hcvae.data.table import RecipeTable
-from pyro_hcvae.errors import InputError
+from pyro_hcvae.errors import DivergenceError, InputError
 from pyro_hcvae.inference.checkpoints import RunFolder
 from pyro_hcvae.inference.config import RunConfig, TrainConfig
 from pyro_hcvae.inference.engine import Trainer, TrainState
@@ -38,6 +38,7 @@ from pyro_hcvae.posterior.performance import PerformancePredictor
 from pyro_hcvae.posterior.predictive import draw_recipes
 from pyro_hcvae.posterior.proposals import Proposals, Request, propose_recipes
 from pyro_hcvae.posterior.reasons import KnownRecipes
+from pyro_hcvae.posterior.screening import Screen
 from pyro_hcvae.posterior.search import SearchConfig
 
 _GUIDED_DRAWS = 40_000
@@ -165,7 +166,9 @@ class RecipeDesigner:
         # Whatever trained the members, they are used on the CPU, as after a reload.
         self.network.to("cpu")
         if not torch.isfinite(final.best_loss).all():
-            raise InputError("training diverged: no finite validation loss. Lower learning_rate or raise scale_floor")
+            raise DivergenceError(
+                "training diverged: no finite validation loss. Lower learning_rate or raise scale_floor"
+            )
         self.history = pd.DataFrame(final.history)
         if folder is not None:
             folder.save_weights(self.network.state_dict())
@@ -336,22 +339,78 @@ class RecipeDesigner:
             InputError: If an argument makes no sense, the conditions are impossible, the constraints contradict each other or the
                 schema (names the conflict), or nothing was found.
         """
+        request = self._request(
+            conditions, target, n, constraints, prices,
+            within=within, pending=pending, allow_known=allow_known, variety=variety, search=search or SearchConfig(), seed=seed,
+        )  # fmt: skip
+        return propose_recipes(self.network, self.codec, self.known, self.predictor, request)
+
+    def screen(
+        self,
+        conditions: Mapping[str, float],
+        target: float,
+        n: int,
+        *,
+        within: float | None = None,
+        constraints: Constraints | Iterable[str] = (),
+        pending: pd.DataFrame | None = None,
+        allow_known: bool = False,
+        prices: PriceTable | None = None,
+        least_probability: float = 0.0,
+        seed: int = 0,
+    ) -> Screen:
+        """Prepare a screening: many independent draws, checked and judged as proposals are, but neither searched for nor ranked.
+
+        Args:
+            conditions: As for `propose`.
+            target: As for `propose`.
+            n: Number of draws.
+            within: As for `propose`.
+            constraints: As for `propose`.
+            pending: As for `propose`.
+            allow_known: As for `propose`.
+            prices: As for `propose`.
+            least_probability: Recipes that meet the goal with less than this are dropped.
+            seed: Fixes the draws.
+
+        Returns:
+            The work, in pieces that need nothing of each other; `pyro_hcvae.study.screening.screen_to_parquet` does it.
+
+        Raises:
+            InputError: If an argument makes no sense, the conditions are impossible, or the constraints contradict each other or
+                the schema.
+        """
+        if n < 1:
+            raise InputError(f"the number of draws must be at least 1, got {n}")
+        request = self._request(
+            conditions, target, n, constraints, prices,
+            within=within, pending=pending, allow_known=allow_known, seed=seed,
+        )  # fmt: skip
+        return Screen.of(
+            self.network, self.codec, self.known, self.predictor, request, least_probability=least_probability
+        )
+
+    def _request(
+        self,
+        conditions: Mapping[str, float],
+        target: float,
+        n: int,
+        constraints: Constraints | Iterable[str],
+        prices: PriceTable | None,
+        **more: Any,
+    ) -> Request:
         prices = load_prices() if prices is None else prices
         if not isinstance(constraints, Constraints):
             constraints = self.constraints(constraints, prices=prices)
-        request = Request(
+        # An index of its own, without what the designer's has come to hold: a request travels.
+        distance = KnownRecipes(self.table, self.codec).distance
+        return Request(
             conditions=self.conditions(conditions, target),
             n=n,
-            constraints=replace(constraints, prices=_finite(prices, self.schema), distance=self.known.distance),
-            within=within,
-            pending=pending,
-            allow_known=allow_known,
-            search=search or SearchConfig(),
-            variety=variety,
+            constraints=replace(constraints, prices=_finite(prices, self.schema), distance=distance),
             costs=cost_per_wt_percent(self.schema, prices),
-            seed=seed,
+            **more,
         )
-        return propose_recipes(self.network, self.codec, self.known, self.predictor, request)
 
     def complete(
         self, partial: RecipeTable, n: int = 5, *, proposals: int = 2000, seed: int = 0, as_drawn: bool = False

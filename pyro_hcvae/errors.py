@@ -9,3 +9,7 @@ class InputError(ValueError):
     The message is written for the person who typed or exported the input: it names the place (file, row, column,
     value) and the remedy. The command line prints it without a traceback and exits with code 2.
     """
+
+
+class DivergenceError(InputError):
+    """Raised when training ends without a finite loss: the settings are wrong, not the table."""

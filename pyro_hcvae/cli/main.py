@@ -19,6 +19,7 @@ from pyro_hcvae.cli import (
     sample,
     schema,
     study,
+    sweep,
     uncertainty,
     weigh,
 )
@@ -36,6 +37,7 @@ for module in (demo, fit, propose, complete, sample, weigh, equilibrium, evaluat
     app.command()(module.command)
     app.registered_commands[-1].name = module.__name__.rsplit(".", maxsplit=1)[-1]
 app.add_typer(schema.app, name="schema")
+study.app.command("sweep")(sweep.command)
 app.add_typer(study.app, name="study")
 
 

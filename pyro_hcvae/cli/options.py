@@ -33,6 +33,16 @@ Compile = Annotated[
     str | None,
     typer.Option("--compile", help="Compile the training step: auto (if it pays, the default), always or never."),
 ]
+EngineKind = Annotated[
+    str, typer.Option("--engine", help="Where the work is done: local, dask or ray (extras of the same names).")
+]
+Address = Annotated[
+    str | None,
+    typer.Option("--address", help="Of a cluster; default: a cluster of this machine's own.", show_default=False),
+]
+Pieces = Annotated[
+    int | None, typer.Option("--jobs", min=1, help="Pieces of work at once [1; on a cluster: all of its cores].")
+]
 Decimal = Annotated[str, typer.Option("--decimal", help="Decimal mark of a text file.")]
 Thousands = Annotated[str | None, typer.Option("--thousands", help="Thousands separator of a text file.")]
 Encoding = Annotated[str, typer.Option("--encoding", help="Encoding of a text file, e.g. cp1252.")]

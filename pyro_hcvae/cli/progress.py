@@ -1,8 +1,9 @@
-"""Progress of a training run, with the time left."""
+"""Progress of long work, with the time left."""
 
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -76,6 +77,53 @@ def counting_progress(what: str, total: int, *, quiet: bool) -> Iterator[Callabl
     with Progress(*columns, console=console) as progress:
         task = progress.add_task("", total=total)
         yield lambda result: progress.update(task, advance=1, description=result)
+
+
+@contextmanager
+def work_progress(what: str, *, quiet: bool) -> Iterator[Callable[[int, int, str], None]]:
+    """Show on stderr how much of a long work is done, with the time left: a bar on a terminal, some lines elsewhere.
+
+    Yields:
+        To be called at the start and after each piece, with the pieces done (also before this start), their total, and words.
+    """
+    console = Console(stderr=True)
+    if quiet:
+        yield lambda done, of, words: None
+        return
+    if not console.is_terminal:
+        yield _report_work()
+        return
+    columns = (
+        TextColumn(what),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.description}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task("", total=None)
+        yield lambda done, of, words: progress.update(task, total=of, completed=done, description=words)
+
+
+def _report_work() -> Callable[[int, int, str], None]:
+    start: list[tuple[int, float]] = []
+
+    def report(done: int, of: int, words: str) -> None:
+        if not start:
+            start.append((done, time.monotonic()))
+        here, seconds = done - start[0][0], time.monotonic() - start[0][1]
+        if done % max(1, of // (2 * _LINES)) and done < of:
+            return
+        left = f", {_duration(seconds / here * (of - done))} left" if here and done < of else ""
+        typer.echo(f"{done} of {of}: {words}{left}", err=True)
+
+    return report
+
+
+def _duration(seconds: float) -> str:
+    return f"about {seconds:.0f} s" if seconds < 100 else f"about {seconds / 60:.0f} min"
 
 
 @contextmanager

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pyro_hcvae.cli import options
+from pyro_hcvae.cli.screen import check_options
+from pyro_hcvae.cli.screen import run as run_screening
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,13 +22,16 @@ if TYPE_CHECKING:
 
 
 def command(
+    context: typer.Context,
     run: options.Run,
     target: Annotated[float, typer.Option("--target", help="Wanted performance, in the unit of its column.")],
     setting: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="A condition, by column or feed ratio; may be repeated."),
     ] = None,
-    n: Annotated[int, typer.Option("-n", "--number", min=1, help="Number of distinct recipes.")] = 10,
+    n: Annotated[
+        int, typer.Option("-n", "--number", min=1, help="Number of distinct recipes; with --screen: of draws.")
+    ] = 10,
     within: Annotated[
         float | None,
         typer.Option(
@@ -56,9 +61,22 @@ def command(
     ] = 40,
     seed: options.Seed = 0,
     out: Annotated[
-        Path | None, typer.Option("--out", help="CSV file; default: recipes.csv in the run folder, numbered.")
+        Path | None,
+        typer.Option(
+            "--out", help="CSV file; default: recipes.csv in the run folder, numbered. --screen: Parquet file."
+        ),
     ] = None,
     allow_known: Annotated[bool, typer.Option("--allow-known", help="Also propose recipes of the table.")] = False,
+    screen: Annotated[
+        bool, typer.Option("--screen", help="Draw very many, check and judge each, and keep all in a Parquet file.")
+    ] = False,
+    least_probability: Annotated[
+        float,
+        typer.Option("--least-probability", min=0, max=1, help="--screen: drop what meets the target less likely."),
+    ] = 0.0,
+    engine: options.EngineKind = "local",
+    address: options.Address = None,
+    jobs: options.Pieces = None,
     force: options.Force = False,
     json: options.Json = False,
 ) -> None:
@@ -68,6 +86,10 @@ def command(
     that measured proposals can be appended to it; a second file beside it (..._intervals.csv) holds presence probabilities
     and 90 % credible intervals of recipes like the proposed one, one line a recipe and column.
 
+    With --screen nothing is searched for or ranked: -n recipes are drawn, rounded, checked and judged, in pieces that --engine
+    spreads over cores or machines, and every distinct one that may be proposed is a row of one Parquet file. Interrupted, the
+    same command goes on.
+
     Examples:
       pyro-hcvae propose runs/drm --set "Reaction T=700" --set "CO2/CH4=1" --target 85 -n 20
 
@@ -75,7 +97,10 @@ def command(
       --constraint "same Calcination T"
 
       pyro-hcvae propose runs/drm --set "Reaction T=600" --target 60 --json
+
+      pyro-hcvae propose runs/drm --target 80 --screen -n 10_000_000 --jobs 8 --out screened.parquet
     """
+    check_options(context, screen=screen, out=out)
     settings = options.settings(setting or [])
     path = out if out is not None else options.free_name(run / "recipes.csv")
 
@@ -83,22 +108,31 @@ def command(
     from pyro_hcvae.designer import RecipeDesigner
     from pyro_hcvae.posterior.search import SearchConfig
 
+    if screen:
+        from pyro_hcvae.study.engines import Engine
+        from pyro_hcvae.study.screening import require_pyarrow
+
+        require_pyarrow()
+        options.check_out(path, force=force, suffix=".parquet")
+        work_on = Engine(engine, address, jobs)  # type: ignore[arg-type]  # it checks the name itself
+    else:
+        options.check_out(path, force=force)
+        options.check_out(intervals_beside(path), force=force)
     designer, known_prices = RecipeDesigner.load(run), load_prices(prices)
-    options.check_out(path, force=force)
-    options.check_out(intervals_beside(path), force=force)
-    proposals = designer.propose(
-        settings,
-        target,
-        n,
-        within=within,
-        constraints=designer.constraints(constraint or [], constraints_file, known_prices),
-        pending=None if pending is None else _pending(pending, designer.schema),
-        allow_known=allow_known,
-        prices=known_prices,
-        variety=variety,
-        search=SearchConfig(moves=moves),
-        seed=seed,
-    )
+    asked: dict[str, Any] = {
+        "within": within,
+        "constraints": designer.constraints(constraint or [], constraints_file, known_prices),
+        "pending": None if pending is None else _pending(pending, designer.schema),
+        "allow_known": allow_known,
+        "prices": known_prices,
+        "seed": seed,
+    }
+    if screen:
+        work = designer.screen(settings, target, n, least_probability=least_probability, **asked)
+        run_screening(work, path, work_on, force=force, json=json)
+        return
+    search = SearchConfig(moves=moves)
+    proposals = designer.propose(settings, target, n, variety=variety, search=search, **asked)
     intervals = write(designer, proposals, path)
     if json:
         options.print_json(

@@ -15,6 +15,8 @@ from pyro_hcvae.errors import InputError
 if TYPE_CHECKING:
     import pandas as pd
 
+    from pyro_hcvae.study.engines import Engine
+
 _RECIPES, _ROWS = 40, 3
 """Size of the table that a loop starts from."""
 ROUNDS, SETTINGS = "rounds.csv", "settings.json"
@@ -45,11 +47,14 @@ def loop(
     first_seed: Annotated[int, typer.Option("--first-seed", min=0, help="Number of the first repetition.")] = 0,
     members: Annotated[int | None, typer.Option("--members", min=1, help="Of the model of hcvae [3].")] = None,
     steps: Annotated[int | None, typer.Option("--steps", min=1, help="Of each fit of hcvae [200].")] = None,
+    engine: options.EngineKind = "local",
+    address: options.Address = None,
+    jobs: options.Pieces = None,
     json: options.Json = False,
 ) -> None:
     """Close the loop: propose, measure, learn, propose again, on the SIMULATED laboratory, with several strategies.
 
-    All strategies start from the same small table, may propose the same recipes, and measure equally often. Every round is
+    All strategies start from the same small table, may propose the same recipes, and measure equally often. Every loop is
     written to rounds.csv as it ends: the same command goes on with what is missing there. A strategy can be added later.
 
     Examples:
@@ -61,7 +66,9 @@ def loop(
     """
     from pyro_hcvae.study import strategies
     from pyro_hcvae.study.bayesian import BayesianOptimiser
+    from pyro_hcvae.study.engines import Engine
 
+    where = Engine(engine, address, jobs)  # type: ignore[arg-type]  # it checks the name itself
     given = {name: value for name, value in (("members", members), ("steps", steps)) if value is not None}
     ours = strategies.Proposer(**given)
     own: dict[str, Callable[[], strategies.Strategy]] = {
@@ -77,7 +84,7 @@ def loop(
         "hcvae": {"members": ours.members, "steps": ours.steps},
     }  # fmt: skip
     settings, table = _begin(out, settings)
-    frame = _run(chosen, range(first_seed, first_seed + seeds), settings, table, out / ROUNDS, quiet=json)
+    frame = _run(chosen, range(first_seed, first_seed + seeds), settings, table, out / ROUNDS, where, quiet=json)
     _show(frame, settings, out, json=json)
 
 
@@ -138,16 +145,17 @@ def _run(
     settings: dict[str, Any],
     done: pd.DataFrame | None,
     path: Path,
+    engine: Engine,
     *,
     quiet: bool,
 ) -> pd.DataFrame:
-    """Rounds of the pairs of strategy and seed that are not there yet, written as they end; seed by seed, to compare early."""
+    """Loops of the pairs of strategy and seed that are not there yet, written as they end; seed by seed, to compare early."""
     import pandas as pd
 
     from pyro_hcvae.cli.progress import counting_progress
     from pyro_hcvae.model.scopes import keep_freed_memory
-    from pyro_hcvae.study.loop import run_loop
-    from pyro_hcvae.study.simulated import SimulatedLaboratory, start_table
+    from pyro_hcvae.study.engines import Shared
+    from pyro_hcvae.study.simulated import SimulatedLoops
 
     keep_freed_memory()
     last = settings["rounds"]
@@ -157,18 +165,17 @@ def _run(
         finished = set(done.loc[done["round"] == last, ["strategy", "seed"]].itertuples(index=False, name=None))
         rows = [row for row in done.to_dict("records") if (row["strategy"], row["seed"]) in finished]
     todo = [(name, seed) for seed in seeds for name in chosen if (name, seed) not in finished]
+    loops = SimulatedLoops(
+        chosen, settings["recipes"], settings["rows_per_recipe"], last, settings["batch"], settings["optimum_estimate"]
+    )
     with counting_progress("rounds", len(todo) * (last + 1), quiet=quiet) as ended:
-        for name, seed in todo:
-            start = start_table(settings["recipes"], settings["rows_per_recipe"], seed=seed)
-            for record in run_loop(
-                chosen[name], SimulatedLaboratory(), start, settings["conditions"],
-                rounds=last, batch=settings["batch"], seed=seed, optimum=settings["optimum_estimate"],
-            ):  # fmt: skip
-                rows.append({"strategy": name, "seed": seed, **record})
-                options.write_csv(pd.DataFrame(rows).round(4), path)
+        for records in engine.run(SimulatedLoops.run, Shared(loops), todo):
+            rows += records
+            options.write_csv(pd.DataFrame(rows).round(4), path)
+            for record in records:
                 ended(
-                    f"{name}, seed {seed}, round {record['round']:.0f}: best true {record['best true']:.1f}, "
-                    f"regret {record['regret']:.1f}"
+                    f"{record['strategy']}, seed {record['seed']}, round {record['round']:.0f}: best true "
+                    f"{record['best true']:.1f}, regret {record['regret']:.1f}"
                 )
     return pd.DataFrame(rows).round(4)
 

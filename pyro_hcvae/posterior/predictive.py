@@ -66,13 +66,14 @@ def draw_recipes(
         shown = conditions[padded].view(-1, members, layout.condition_features)
         batch = layout.unpack_conditions(shown.transpose(0, 1))
         # A scope and a seed for each chunk: between chunks the caller's random numbers are the caller's own.
-        with drawing_scope(_mixed(seed, start // size), device, rows=len(padded)):
+        with drawing_scope(mixed_seed(seed, start // size), device, rows=len(padded)):
             values = model.model(batch)
             out = layout.pack(values, batch.conditions).transpose(0, 1).flatten(0, 1)
         yield rows, out[: len(rows)].cpu()
 
 
-def _mixed(seed: int, chunk: int) -> int:
+def mixed_seed(seed: int, chunk: int) -> int:
+    """Seed of one of many chunks of work."""
     return int(np.random.SeedSequence([seed, chunk]).generate_state(1, np.uint64)[0] % 2**63)
 
 

@@ -22,6 +22,7 @@ from pyro_hcvae.data.codec import RecipeCodec
 from pyro_hcvae.data.columns import row_hashes
 from pyro_hcvae.data.conditions import Conditions
 from pyro_hcvae.data.grid import round_to_grid
+from pyro_hcvae.data.schema import RecipeSchema
 from pyro_hcvae.data.table import PROPOSAL_PREFIX
 from pyro_hcvae.errors import InputError
 from pyro_hcvae.model.hierarchical import HierarchicalCVAE
@@ -202,10 +203,9 @@ def _look(
     request: Request,
 ) -> _Found:
     asked = Asked(codec, request.conditions, request.constraints)
-    excluded = _excluded(known, request, asked)
-    # Fitted once: rules on what the table has observed look at all of its rows.
-    hard = [rule for rule in feasibility_rules(codec.schema, known.table.frame) if rule.severity == "hard"]
-    allowed = partial(_allowed, request, hard)
+    excluded = excluded_recipes(known, request, asked)
+    hard = hard_rules(codec.schema, known.table.frame)
+    allowed = partial(allowed_recipes, request, hard)
     candidates = Candidates(codec, asked.settle, predictor, request.conditions, goal, excluded, allowed)
     went = search(model, asked.given(), codec.layout.pack, candidates.weigh, request.search, seed=request.seed)
     short = request.constraints.items and len(candidates.found()[0]) < request.n
@@ -213,7 +213,12 @@ def _look(
     return _Found(asked, allowed, candidates, went, fitted, *candidates.found())
 
 
-def _excluded(known: KnownRecipes, request: Request, asked: Asked) -> pd.DataFrame:
+def hard_rules(schema: RecipeSchema, experiments: pd.DataFrame) -> list[FeasibilityRule]:
+    """Rules that no proposal may break; fitted once, because those on what the table has observed look at all of its rows."""
+    return [rule for rule in feasibility_rules(schema, experiments) if rule.severity == "hard"]
+
+
+def excluded_recipes(known: KnownRecipes, request: Request, asked: Asked) -> pd.DataFrame:
     """Recipes that must not be proposed, as they stand on the grid."""
     schema = known.table.schema
     columns = list(schema.recipe_columns)
@@ -238,7 +243,7 @@ def _whole(pending: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
     return pending[columns]
 
 
-def _allowed(request: Request, hard: Sequence[FeasibilityRule], recipes: pd.DataFrame) -> NDArray[np.bool_]:
+def allowed_recipes(request: Request, hard: Sequence[FeasibilityRule], recipes: pd.DataFrame) -> NDArray[np.bool_]:
     """Which recipes satisfy the constraints and break no hard rule, shape ``(B,)``."""
     good = request.constraints.satisfied(recipes)
     at = pd.DataFrame([dict(request.conditions.row)] * len(recipes), index=recipes.index)

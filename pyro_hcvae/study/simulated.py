@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,8 +14,9 @@ from numpy.typing import NDArray
 from pyro_hcvae.data.schema import RecipeSchema
 from pyro_hcvae.data.table import RecipeTable
 from pyro_hcvae.data.virtual_lab import TITLE, VirtualLab
-from pyro_hcvae.study.loop import estimate_optimum
+from pyro_hcvae.study.loop import estimate_optimum, run_loop
 from pyro_hcvae.study.space import RecipeSpace
+from pyro_hcvae.study.strategies import Strategy
 
 Floats = NDArray[np.float64]
 CONDITIONS: Mapping[str, float] = MappingProxyType(
@@ -46,6 +48,37 @@ class SimulatedLaboratory:
     def truth(self, frame: pd.DataFrame) -> Floats:
         """`VirtualLab.true_conversion`."""
         return self.lab.true_conversion(frame)
+
+
+@dataclass(frozen=True)
+class SimulatedLoops:
+    """Loops of several strategies from several start tables, each of which is a piece of work of its own.
+
+    Attributes:
+        strategies: By name.
+        recipes: Of a start table.
+        rows_per_recipe: Of a start table.
+        rounds: Of a loop.
+        batch: Recipes measured in a round.
+        optimum: Best true performance that there is, or an estimate of it.
+    """
+
+    strategies: Mapping[str, Strategy]
+    recipes: int
+    rows_per_recipe: int
+    rounds: int
+    batch: int
+    optimum: float
+
+    def run(self, strategy_and_seed: tuple[str, int]) -> list[dict[str, Any]]:
+        """Records of all rounds of one loop."""
+        name, seed = strategy_and_seed
+        start = start_table(self.recipes, self.rows_per_recipe, seed=seed)
+        records = run_loop(
+            self.strategies[name], SimulatedLaboratory(), start, CONDITIONS,
+            rounds=self.rounds, batch=self.batch, seed=seed, optimum=self.optimum,
+        )  # fmt: skip
+        return [{"strategy": name, "seed": seed, **record} for record in records]
 
 
 def start_table(recipes: int, rows_per_recipe: int, *, seed: int) -> RecipeTable:

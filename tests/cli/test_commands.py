@@ -255,7 +255,7 @@ def test_evaluate_names_the_generators_that_there_are(laboratory: Path, cli: Com
 
 
 def test_help_and_version(cli: Command) -> None:
-    for command in ("demo", "fit", "sample", "propose", "complete", "evaluate", "study loop"):
+    for command in ("demo", "fit", "sample", "propose", "complete", "evaluate", "study loop", "study sweep"):
         result = cli(*command.split(), "--help")
         assert result.code == 0
         assert "Examples" in result.out

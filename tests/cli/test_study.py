@@ -98,3 +98,45 @@ def test_an_unknown_strategy_lists_the_known_ones(tmp_path: Path, cli: Command) 
     result = cli(*QUICK, "--strategy", "luck", "--out", tmp_path / "loop")
     assert result.code == 2
     assert "unknown strategy 'luck': choose from hcvae" in result.err
+
+
+def sweep(laboratory: Path, *more: object) -> tuple[object, ...]:
+    files = ("--schema", laboratory / "schema.toml", "--config", laboratory / "config.toml")
+    return "study", "sweep", laboratory / "table.csv", *files, "--steps", 40, *more
+
+
+def test_a_sweep_ends_in_settings_that_fit_takes(laboratory: Path, tmp_path: Path, cli: Command) -> None:
+    pytest.importorskip("optuna")
+    out = tmp_path / "sweep"
+    (tmp_path / "space.toml").write_text('learning_rate = "1e-3..2e-2:log"\n')
+    varied = ("--space", tmp_path / "space.toml", "--vary", "hidden=8|16")
+    result = cli(*sweep(laboratory, *varied, "--trials", 2, "--out", out))
+    assert result.code == 0, result.err
+    assert "2 complete" in result.out
+    assert f"fit TABLE --config {out / 'config.toml'}" in result.out
+    assert "2 of 2: best -" in result.err
+    again = cli(*sweep(laboratory, *varied, "--trials", 3, "--out", out, "--json"))
+    data = json.loads(again.out)
+    assert data["states"] == {"complete": 3}
+    assert data["best"]["log p recipe [nats]"] == max(row["log p recipe [nats]"] for row in data["trials"])
+    assert data["cpu_s"] == pytest.approx(pd.read_csv(out / "trials.csv")["cpu_s"].sum(), abs=0.01)
+    files = (laboratory / "table.csv", "--schema", laboratory / "schema.toml", "--config", out / "config.toml")
+    assert cli("fit", *files, "--out", tmp_path / "run", "--quiet").code == 0
+    other = cli(*sweep(laboratory, "--vary", "steps=10..20", "--out", out))
+    assert other.code == 2
+    assert "holds a sweep with vary" in other.err
+
+
+def test_wrong_settings_of_a_sweep_are_refused_before_anything_is_written(
+    laboratory: Path, tmp_path: Path, cli: Command
+) -> None:
+    pytest.importorskip("optuna")
+    for text, said in (
+        ("learning_rat=1..2", "did you mean 'learning_rate'"),
+        ("steps=0..9", "greater than or equal to 1"),
+    ):
+        result = cli(*sweep(laboratory, "--vary", text, "--out", tmp_path / "sweep"))
+        assert result.code == 2
+        assert said in result.err
+    assert cli(*sweep(laboratory, "--engine", "dsk", "--out", tmp_path / "sweep")).code == 2
+    assert not (tmp_path / "sweep").exists()
