@@ -28,7 +28,7 @@ MODULES = {"dask": "distributed", "ray": "ray"}
 """What an engine needs, by name; the extra that brings it is called like the engine."""
 _PATIENCE = 4
 """Workers that may die one after the other without a single piece of work being done in between."""
-_ANSWER_SECONDS, _WORKER_SECONDS = 20, 60
+_ANSWER_SECONDS, _WORKER_SECONDS, _IDLE_SECONDS = 20, 60, 30
 T = TypeVar("T")
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -116,8 +116,8 @@ class Engine:
         match self.kind:
             case "local":
                 jobs = self.jobs or 1
-                # Orphans of a parent that was killed end after the idle time.
-                idle = {"idle_worker_timeout": 30} if jobs > 1 else {}
+                # After it orphans of a parent that was killed end, and a death that went unnoticed is noticed at the latest.
+                idle = {"idle_worker_timeout": _IDLE_SECONDS} if jobs > 1 else {}
                 try:
                     yield lambda: _parallel(jobs, {"backend": "loky", "n_jobs": jobs}, **idle)
                 finally:
