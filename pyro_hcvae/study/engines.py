@@ -116,7 +116,7 @@ class Engine:
         match self.kind:
             case "local":
                 jobs = self.jobs or 1
-                # After it orphans of a parent that was killed end, and a death that went unnoticed is noticed at the latest.
+                # Orphans of a parent that was killed end after the idle time.
                 idle = {"idle_worker_timeout": _IDLE_SECONDS} if jobs > 1 else {}
                 try:
                     yield lambda: _parallel(jobs, {"backend": "loky", "n_jobs": jobs}, **idle)
