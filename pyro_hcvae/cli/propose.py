@@ -115,10 +115,10 @@ def command(
         require_pyarrow()
         options.check_out(path, force=force, suffix=".parquet")
         work_on = Engine(engine, address, jobs)  # type: ignore[arg-type]  # it checks the name itself
-    else:
+    designer, known_prices = RecipeDesigner.load(run), load_prices(prices)
+    if not screen:
         options.check_out(path, force=force)
         options.check_out(intervals_beside(path), force=force)
-    designer, known_prices = RecipeDesigner.load(run), load_prices(prices)
     asked: dict[str, Any] = {
         "within": within,
         "constraints": designer.constraints(constraint or [], constraints_file, known_prices),

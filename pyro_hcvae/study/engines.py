@@ -17,6 +17,7 @@ from typing import Any, Generic, Literal, TypeVar, get_args
 
 import numpy as np
 from joblib import Parallel, cpu_count, delayed, parallel_config
+from joblib.externals.loky import get_reusable_executor
 from numpy.typing import NDArray
 
 from pyro_hcvae.errors import InputError
@@ -27,7 +28,7 @@ MODULES = {"dask": "distributed", "ray": "ray"}
 """What an engine needs, by name; the extra that brings it is called like the engine."""
 _PATIENCE = 4
 """Workers that may die one after the other without a single piece of work being done in between."""
-_ANSWER_SECONDS, _WORKER_SECONDS = 20, 60
+_ANSWER_SECONDS, _WORKER_SECONDS, _IDLE_SECONDS = 20, 60, 30
 T = TypeVar("T")
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -116,8 +117,12 @@ class Engine:
             case "local":
                 jobs = self.jobs or 1
                 # Orphans of a parent that was killed end after the idle time.
-                idle = {"idle_worker_timeout": 30} if jobs > 1 else {}
-                yield lambda: _parallel(jobs, {"backend": "loky", "n_jobs": jobs}, **idle)
+                idle = {"idle_worker_timeout": _IDLE_SECONDS} if jobs > 1 else {}
+                try:
+                    yield lambda: _parallel(jobs, {"backend": "loky", "n_jobs": jobs}, **idle)
+                finally:
+                    if jobs > 1:  # at the end nothing runs, and after Ctrl-C nobody waits for what does
+                        get_reusable_executor().shutdown(wait=True, kill_workers=True)
             case "dask":
                 with _dask_client(self.address, self.jobs) as client:
                     backend = _dask_backend()
