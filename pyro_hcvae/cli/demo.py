@@ -72,4 +72,6 @@ def command(
     propose.show(designer, proposals)
     typer.echo("Conversion that the simulated laboratory would find, in % (best first as ranked):")
     typer.echo("  " + ", ".join(f"{value:.0f}" for value in true))
-    typer.echo(f"\n{TITLE}\nTable:   {source}\nRun:     {out / 'run'}\nRecipes: {path}\nReport:  pyro-hcvae report {out / 'run'}")
+    typer.echo(
+        f"\n{TITLE}\nTable:   {source}\nRun:     {out / 'run'}\nRecipes: {path}\nReport:  pyro-hcvae report {out / 'run'}"
+    )

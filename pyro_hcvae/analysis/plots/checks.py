@@ -53,20 +53,14 @@ def coverage_curves(curves: pd.DataFrame) -> Figure:
     Args:
         curves: Rows of `pyro_hcvae.evaluation.curves.coverage_curve` with the ``quantity`` that they are of.
     """
-    names = list(curves["quantity"].unique())
-    width = min(len(names), 4)
-    lines = math.ceil(len(names) / width)
-    figure = Figure(figsize=(2.7 * width, 2.9 * lines), layout="constrained")
-    panels = figure.subplots(lines, width, squeeze=False, sharex=True, sharey=True)
-    for axes, name in zip(panels.ravel(), names, strict=False):
+    figure, panels = _squares(list(curves["quantity"].unique()))
+    for name, axes in panels.items():
         rows = curves[curves["quantity"] == name].sort_values("level")
         axes.fill_between(rows["level"], rows["low"], rows["high"], color="0.85", lw=0)
         axes.plot([0, 1], [0, 1], color="0.5", lw=1, ls="--")
         axes.plot(rows["level"], rows["inside"], "o-", color=DRAWN, ms=3, lw=1.2)
         axes.set_title(name)
         axes.set(xlim=(0, 1), ylim=(0, 1))
-    for axes in panels.ravel()[len(names) :]:
-        axes.remove()
     figure.supxlabel("promised share (nominal level of the interval)", fontsize=9)
     figure.supylabel("share found inside", fontsize=9)
     return figure
@@ -78,23 +72,28 @@ def reliability(table: pd.DataFrame) -> Figure:
     Args:
         table: Rows of `pyro_hcvae.evaluation.curves.reliability` with the ``block`` that they are of.
     """
-    names = list(table["block"].unique())
-    width = min(len(names), 4)
-    lines = math.ceil(len(names) / width)
-    figure = Figure(figsize=(2.7 * width, 2.9 * lines), layout="constrained")
-    panels = figure.subplots(lines, width, squeeze=False, sharex=True, sharey=True)
-    for axes, name in zip(panels.ravel(), names, strict=False):
+    figure, panels = _squares(list(table["block"].unique()))
+    for name, axes in panels.items():
         rows = table[table["block"] == name].sort_values("probability")
         axes.plot([0, 1], [0, 1], color="0.5", lw=1, ls="--")
         axes.vlines(rows["probability"], rows["low"], rows["high"], color="0.75", lw=5)
         size = 8 + 60 * np.sqrt(rows["n"] / rows["n"].max())
         axes.scatter(rows["probability"], rows["frequency"], s=size, color=REAL, marker="o", fc="none")
         axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), title=name)
-    for axes in panels.ravel()[len(names) :]:
-        axes.remove()
     figure.supxlabel("probability (area of a mark: how many predictions)", fontsize=9)
     figure.supylabel("how often it was there", fontsize=9)
     return figure
+
+
+def _squares(names: list[str]) -> tuple[Figure, dict[str, Axes]]:
+    """Square panels that share their axes, at most four in a line, by name."""
+    width = min(len(names), 4)
+    lines = math.ceil(len(names) / width)
+    figure = Figure(figsize=(2.7 * width, 2.9 * lines), layout="constrained")
+    every = figure.subplots(lines, width, squeeze=False, sharex=True, sharey=True).ravel()
+    for axes in every[len(names) :]:
+        axes.remove()
+    return figure, dict(zip(names, every, strict=False))
 
 
 def growth(parts: pd.DataFrame, name: str, unit: str) -> Figure:
