@@ -73,7 +73,12 @@ def test_checks(designer: RecipeDesigner, rows: tuple[pd.DataFrame, pd.DataFrame
     assert labels(checks.coverage_curves(coverage_curve(pit).assign(quantity="metals")))
     assert labels(checks.reliability(reliability(pit, pit > 0.5).assign(block="metals")))
     parts = pd.DataFrame({"group": ["known", "left out"] * 5, "value": np.arange(10.0)})
-    assert "spread [nats]" in labels(checks.growth(parts, "spread", "nats"))
+    figure = checks.growth(parts, {"value": "spread [nats]"})
+    assert "spread [nats]" in labels(figure)
+    known, left_out = figure.axes[0].lines
+    assert left_out.get_xdata().mean() == known.get_xdata().mean() + 1
+    both = pd.concat([coverage_curve(pit).assign(quantity="metals", intervals=k) for k in ("as drawn", "recalibrated")])
+    assert [t.get_text() for t in checks.coverage_curves(both).legends[0].get_texts()] == ["as drawn", "recalibrated"]
 
 
 def test_proposals() -> None:

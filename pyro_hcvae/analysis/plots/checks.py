@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pyro_hcvae.analysis.plots.style import DRAWN, REAL, axis_label
+from pyro_hcvae.analysis.plots.style import COLORS, DASHES, DRAWN, MARKERS, REAL
 
 _COLUMNS = 3
 _MOST = 12
@@ -51,16 +52,22 @@ def coverage_curves(curves: pd.DataFrame) -> Figure:
     """Share of truths inside central intervals against what the intervals promise.
 
     Args:
-        curves: Rows of `pyro_hcvae.evaluation.curves.coverage_curve` with the ``quantity`` that they are of.
+        curves: Rows of `pyro_hcvae.evaluation.curves.coverage_curve` with the ``quantity`` that they are of; and ``intervals``,
+            where there are several kinds for each quantity, the band being that of the first.
     """
     figure, panels = _squares(list(curves["quantity"].unique()))
     for name, axes in panels.items():
         rows = curves[curves["quantity"] == name].sort_values("level")
-        axes.fill_between(rows["level"], rows["low"], rows["high"], color="0.85", lw=0)
+        kinds = list(rows.groupby("intervals", sort=False)) if "intervals" in rows else [("", rows)]
+        band = kinds[0][1]
+        axes.fill_between(band["level"], band["low"], band["high"], color="0.85", lw=0)
         axes.plot([0, 1], [0, 1], color="0.5", lw=1, ls="--")
-        axes.plot(rows["level"], rows["inside"], "o-", color=DRAWN, ms=3, lw=1.2)
+        for (kind, some), mark, color in zip(kinds, MARKERS, (DRAWN, *COLORS), strict=False):
+            axes.plot(some["level"], some["inside"], ls="-", marker=mark, color=color, ms=3, lw=1.2, label=str(kind))
         axes.set_title(name)
         axes.set(xlim=(0, 1), ylim=(0, 1))
+    if "intervals" in curves:
+        figure.legend(*next(iter(panels.values())).get_legend_handles_labels(), loc="outside upper center", ncols=4)
     figure.supxlabel("promised share (nominal level of the interval)", fontsize=9)
     figure.supylabel("share found inside", fontsize=9)
     return figure
@@ -96,21 +103,23 @@ def _squares(names: list[str]) -> tuple[Figure, dict[str, Axes]]:
     return figure, dict(zip(names, every, strict=False))
 
 
-def growth(parts: pd.DataFrame, name: str, unit: str) -> Figure:
-    """The epistemic part for known and for left-out groups, as distribution functions.
+def growth(rows: pd.DataFrame, scores: Mapping[str, str]) -> Figure:
+    """How certain the model is of known and of left-out groups: distribution functions of scores, one panel a score.
 
     Args:
-        parts: One row a recipe: ``group`` and ``value``.
-        name: What the value is.
-        unit: Its unit.
+        rows: One row a recipe: ``group`` and a column for each score.
+        scores: What the axis of each score says, with its unit.
     """
-    figure = Figure(figsize=(5.2, 3.2), layout="constrained")
-    axes = figure.subplots()
-    for (group, rows), dash, color in zip(
-        parts.groupby("group", sort=False), ("-", "--", ":"), (REAL, DRAWN, "0.5"), strict=False
-    ):
-        x = np.sort(rows["value"].to_numpy(np.float64))
-        axes.step(x, np.arange(1, len(x) + 1) / len(x), where="post", ls=dash, color=color, label=f"{group} ({len(x)})")
-    axes.set(xlabel=axis_label(name, unit), ylabel="share of recipes below", ylim=(0, 1.01))
-    axes.legend(loc="lower right")
+    figure = Figure(figsize=(3.1 * len(scores), 3.2), layout="constrained")
+    panels = figure.subplots(1, len(scores), sharey=True, squeeze=False)[0]
+    for axes, (score, label) in zip(panels, scores.items(), strict=True):
+        for (group, some), dash, color in zip(
+            rows.groupby("group", sort=False), DASHES, (REAL, DRAWN, *COLORS), strict=False
+        ):
+            x = np.sort(some[score].dropna().to_numpy(np.float64))
+            share = np.arange(1, len(x) + 1) / len(x)
+            axes.step(x, share, where="post", ls=dash, color=color, label=f"{group} ({len(x)})")
+        axes.set(xlabel=label, xlim=(0, float(rows[score].quantile(0.97)) or None), ylim=(0, 1.01))
+    panels[0].set_ylabel("share of recipes below")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
     return figure
