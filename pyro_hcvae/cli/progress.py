@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from pyro_hcvae.inference.engine import Trainer
 
 _LINES = 10
@@ -76,6 +78,59 @@ def counting_progress(what: str, total: int, *, quiet: bool) -> Iterator[Callabl
     with Progress(*columns, console=console) as progress:
         task = progress.add_task("", total=total)
         yield lambda result: progress.update(task, advance=1, description=result)
+
+
+@contextmanager
+def study_progress(
+    *, quiet: bool
+) -> Iterator[tuple[Callable[[str, int, int, int], None], Callable[[pd.DataFrame], None]]]:
+    """Show a study on stderr: a bar for the training at hand on a terminal, some lines elsewhere, nothing if ``quiet``.
+
+    Yields:
+        To be called as training goes on, and with the scores of each model.
+    """
+    console = Console(stderr=True)
+    if quiet:
+        yield lambda key, done, planned, going: None, lambda scores: None
+        return
+
+    def scored(scores: pd.DataFrame) -> None:
+        first, mean = scores.iloc[0], scores.mean(numeric_only=True)
+        about = f"split by {first['split']}: {first['model']}, gate {first['gate']}, KL {first['kl_weights']}"
+        console.print(f"{about}: R2 metals {mean['R2 metals']:.4f}", soft_wrap=True, highlight=False)
+
+    if not console.is_terminal:
+        shown: dict[str, int] = {}
+
+        def line(key: str, done: int, planned: int, going: int) -> None:
+            part = done * _LINES // planned
+            if part > shown.get(key, 0) or not going:
+                shown[key] = part
+                typer.echo(f"{key}: {done} of {planned}, {going} repeats going on", err=True)
+
+        with _messages(console):
+            yield line, scored
+        return
+    columns = (
+        TextColumn("{task.fields[key]}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.description}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as progress, _messages(console):
+        task = progress.add_task("", total=None, key="")
+        current = [""]
+
+        def bar(key: str, done: int, planned: int, going: int) -> None:
+            if key != current[0]:
+                current[0] = key
+                progress.reset(task, total=planned, key=key)
+            progress.update(task, completed=done, description=f"{going} repeats going on")
+
+        yield bar, scored
 
 
 @contextmanager

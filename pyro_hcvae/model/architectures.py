@@ -112,7 +112,7 @@ def standard_normal(parts: Parts) -> Any:
 
 def squared_error(part: str, mean: Tensor, parts: Parts) -> Tensor:
     """Observe scaled numbers with the sum of squares for a loss; returns their means."""
-    pyro.sample(part, dist.Normal(mean, math.sqrt(0.5)).to_event(1), obs=parts.get(part))
+    pyro.sample(part, dist.Normal(mean, torch.full_like(mean, math.sqrt(0.5))).to_event(1), obs=parts.get(part))
     return mean
 
 
