@@ -74,6 +74,11 @@ def test_the_model_knows_nothing_of_tables(path: Path) -> None:
     assert not imported(path) & {"pandas", "pyro_hcvae.data.table", "pyro_hcvae.data.codec"}
 
 
+def test_one_file_draws() -> None:
+    drawing = [path for path in modules() if any(name.split(".")[0] == "matplotlib" for name in imported(path))]
+    assert [str(path.relative_to(PACKAGE)) for path in drawing] == ["study/figure.py"]
+
+
 def loaded_by(statement: str) -> set[str]:
     code = f"{statement}; import sys; print(' '.join(sys.modules))"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

@@ -20,7 +20,8 @@ _RECIPES, _ROWS = 40, 3
 ROUNDS, SETTINGS = "rounds.csv", "settings.json"
 
 app = typer.Typer(
-    help="Measure what the package is good for: beside a published study, and on a simulated laboratory.", no_args_is_help=True
+    help="Measure what the package is good for: beside a published study, and on a simulated laboratory.",
+    no_args_is_help=True,
 )
 
 

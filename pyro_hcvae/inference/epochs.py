@@ -77,7 +77,9 @@ class MemberRows:
         longest = max(map(len, rows))
         padded = np.stack([np.pad(r, (0, longest - len(r))) for r in rows])
         real = np.arange(longest) < np.array([len(r) for r in rows])[:, None]
-        return torch.stack([x[r] for x, r in zip(self.packed, torch.from_numpy(padded), strict=True)]), torch.from_numpy(real)
+        return torch.stack(
+            [x[r] for x, r in zip(self.packed, torch.from_numpy(padded), strict=True)]
+        ), torch.from_numpy(real)
 
 
 @dataclass
@@ -280,7 +282,10 @@ class EpochTrainer:
     def _choose(self, batch: tuple[Tensor, ...]) -> StepFunction:
         """Decide how steps are carried out, from the settings and the planned work alone: a resumed run decides alike."""
         example = (self.state.values, self._gradient, *batch)
-        with computing_scope(), pyro.validation_enabled(True):  # once: from here on every value has the form of this one
+        with (
+            computing_scope(),
+            pyro.validation_enabled(True),
+        ):  # once: from here on every value has the form of this one
             self._gradients(*example)
         steps = self.config.epochs * max(self._steps)
         wanted, why = worth_compiling(steps, len(self.seeds), self.config.batch_size)
@@ -299,9 +304,7 @@ class EpochTrainer:
         """Torch's optimizer over the state's own tensors, one parameter a member."""
         state, config = self.state, self.config
         members = list(state.values.unbind())
-        optimizer = torch.optim.Adam(
-            members, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
-        )
+        optimizer = torch.optim.Adam(members, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
         for values, step, first, second in zip(members, state.taken, state.first, state.second, strict=True):
             optimizer.state[values] = {"step": step, "exp_avg": first, "exp_avg_sq": second}
         return optimizer

@@ -205,9 +205,7 @@ class JointCVAE(nn.Module):
         through_gate: Whether the squared error is that of the amounts after the soft gate, so that both pairs learn from it.
     """
 
-    def __init__(
-        self, widths: Mapping[str, int], *, seeds: Sequence[int] = (0,), through_gate: bool = False
-    ) -> None:
+    def __init__(self, widths: Mapping[str, int], *, seeds: Sequence[int] = (0,), through_gate: bool = False) -> None:
         super().__init__()
         self.reads, self.through_gate = (AMOUNTS, PRESENCE, *CONDITIONS), through_gate
         self.latent_dims = {"z presence": LATENT, "z amounts": LATENT}

@@ -59,7 +59,9 @@ def published_draws(
         for part, (names, presence) in columns.items():
             if part in decoded:
                 low, width = repeat.limits(rows.parts[part])
-                values = decoded[part][member, : len(repeat.test)].double() * torch.from_numpy(width) + torch.from_numpy(low)
+                values = decoded[part][member, : len(repeat.test)].double() * torch.from_numpy(
+                    width
+                ) + torch.from_numpy(low)
                 if presence is not None and gate != "none":
                     values = published.gated(values, decoded[presence][member, : len(repeat.test)].double(), gate)
                 frame[list(names)] = values.numpy()

@@ -113,9 +113,9 @@ def summarise(scores: pd.DataFrame) -> pd.DataFrame:
         One row a split and model: `ROW`, a column for the mean of each score and one for its standard deviation (``..., sd``);
         ``published`` and ``published, sd`` of R2 of metals, ``published, supports``, on splits of rows alone.
     """
-    grouped = scores.groupby(ROW, sort=False).agg(["mean", "std"]).drop(columns="repeat", level=0)
-    grouped.columns = [name if what == "mean" else f"{name}, sd" for name, what in grouped.columns]
-    table = grouped.reset_index()
+    by_row = scores.drop(columns="repeat").groupby(ROW, sort=False)
+    mean, deviation = by_row.mean(), by_row.std().add_suffix(", sd")
+    table = mean.join(deviation).reset_index()
     figures = published_figures().assign(split="row").set_index([*ROW, "part"])
     for part, name in (("metals", "published"), ("supports", "published, supports")):
         of_part = figures.xs(part, level="part")
@@ -141,5 +141,3 @@ def _read(file: Path) -> pd.DataFrame:
     except ValueError:
         raise InputError(f"{file} is damaged. Remove it; it is then scored again") from None
     return frame
-
-

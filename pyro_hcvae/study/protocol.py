@@ -77,7 +77,7 @@ class ReactionColumns:
         shares = [block for block in schema.blocks if isinstance(block, Fractions)]
         steps = [block for block in schema.blocks if isinstance(block, Step)]
         if len(amounts) != 1 or len(shares) != 1 or not steps:
-            raise lacking("one block of amounts, one of fractions, and at least one step")
+            raise lacking("one block of amounts, one block of fractions, and at least one step")
         conditions: dict[str, list[str]] = {}
         for column in schema.conditions:
             conditions.setdefault(column.unit, []).append(column.name)
@@ -98,9 +98,7 @@ class ReactionColumns:
         )
 
 
-def reaction_features(
-    table: RecipeTable, columns: ReactionColumns, rate_constant: RateConstant = "divided"
-) -> Floats:
+def reaction_features(table: RecipeTable, columns: ReactionColumns, rate_constant: RateConstant = "divided") -> Floats:
     r"""What the published models are told of the reaction, shape ``(N, 8)``.
 
     Reaction temperature; :math:`\ln(y_{CO_2} / y_{CH_4})`; :math:`\ln(1 + \tau y)` of CH4 and of CO2; :math:`\ln(1 + \tau)`;
@@ -245,6 +243,4 @@ def member_rows(rows: StudyRows, repeats: Sequence[Repeat], reads: Sequence[str]
             low, width = (0.0, 1.0) if presences else repeat.limits(part)
             scaled.append(torch.from_numpy(((part - low) / width).astype(np.float32)))
         packed.append(torch.stack(scaled))
-    return MemberRows(
-        torch.cat(packed, dim=-1), slices, [r.train for r in repeats], [r.validation for r in repeats]
-    )
+    return MemberRows(torch.cat(packed, dim=-1), slices, [r.train for r in repeats], [r.validation for r in repeats])

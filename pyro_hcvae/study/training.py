@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
-from pyro_hcvae.data.codec import RecipeCodec
 from pyro_hcvae.data.batch import Levels
+from pyro_hcvae.data.codec import RecipeCodec
 from pyro_hcvae.data.levels import fit_levels
 from pyro_hcvae.errors import InputError
 from pyro_hcvae.inference.checkpoints import write_atomically
@@ -159,23 +159,21 @@ def _fit_ours(
         {seed: (r.train + i * count, r.validation + i * count) for i, (seed, r) in enumerate(zip(seeds, repeats, strict=True))},
     )  # fmt: skip
     if state is None:
-        weights = table.recipe_weights()
         levels = [
-            fit_levels(codec, x[r.train], weights[r.train], network.config.mixture_components)
+            fit_levels(codec, x[r.train], table.select(r.train).recipe_weights(), network.config.mixture_components)
             for codec, x, r in zip(codecs, packed, repeats, strict=True)
         ]
-        network.start_at({
-            site: Levels(*(torch.stack([getattr(each[site], name) for each in levels]) for name in ("log_weights", "loc", "scale")))
-            for site in levels[0]
-        })  # fmt: skip
+        network.start_at({site: _stacked([each[site] for each in levels]) for site in levels[0]})
     settings = TrainConfig(
         members=len(repeats), seed=config.seed, steps=config.steps, final_beta=training.kl_weights[0],
-        compile=config.compile,  # type: ignore[arg-type]
+        compile=config.compile,
     )  # fmt: skip
     restored = None
     if state is not None:
-        tensors = {name: state[name] for name in TrainState.TENSORS}
-        restored = TrainState(interval=int(state["interval"]), **tensors)
+        restored = TrainState.start(state["values"], len(network.latent_dims))
+        restored.interval = int(state["interval"])
+        for name in TrainState.TENSORS:
+            setattr(restored, name, state[name])
     trainer = Trainer(network, data, settings, restored)
 
     def after_interval(state: TrainState) -> None:
@@ -186,6 +184,12 @@ def _fit_ours(
 
     trainer.train(after_interval)
     return {}
+
+
+def _stacked(levels: Sequence[Levels]) -> Levels:
+    """Levels of one site, one a member, on a leading axis."""
+    names = ("log_weights", "loc", "scale")
+    return Levels(*(torch.stack([getattr(each, name) for each in levels]) for name in names))
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
