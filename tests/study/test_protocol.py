@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -122,3 +123,14 @@ def test_a_setting_that_was_not_recorded_is_0_as_in_the_file() -> None:
     frame.loc[frame.index[0], "Reduction time"] = np.nan
     parts = StudyRows.of(replace(rows, frame=frame)).parts
     assert parts[TREATMENT][0, 3] == 0
+
+
+@pytest.mark.drm
+@pytest.mark.skipif(not os.environ.get("PYRO_HCVAE_DRM_CSV"), reason="PYRO_HCVAE_DRM_CSV is not set")
+def test_the_real_table_has_the_published_shapes() -> None:
+    rows = StudyRows.of(RecipeTable.read(os.environ["PYRO_HCVAE_DRM_CSV"], RecipeSchema.load("drm")))
+    assert len(rows.table) == 5908
+    assert rows.widths[AMOUNTS] == 23
+    assert rows.widths[TREATMENT] + rows.widths[REACTION] == 13
+    parts = split(rows.table, "row", 0)
+    assert [len(x) for x in (parts.train, parts.validation, parts.test)] == [3545, 1181, 1182]
