@@ -9,6 +9,9 @@ and trains the architectures that it concerns.
     clipped              as baseline; decoded amounts below 0 count as 0 in the score
     posterior-mean       as baseline; decoded from the mean of the posterior instead of a draw
     shared-both          the shared encoder sees presences beside amounts
+    shared-trunk         the two decoders of the shared architecture differ in their last layer alone
+    shared-mean-bce      the cross-entropy of the shared architecture is the mean over columns, not their sum
+    shared-prior-gate    the shared architecture as it is; its gate is decoded from a draw of the prior
     joint-through-gate   the squared error of the joint architecture is that of the amounts after the soft gate
 
 Examples:
@@ -27,13 +30,15 @@ from typing import Any
 import numpy as np
 import pyro
 import torch
+from pyro import poutine
 from torch import Tensor
 
 from pyro_hcvae import RecipeSchema, RecipeTable
 from pyro_hcvae.inference.epochs import EpochConfig, EpochTrainer
-from pyro_hcvae.inference.objective import GivenNoise
+from pyro_hcvae.inference.objective import GivenNoise, SiteScale
 from pyro_hcvae.model.architectures import (
     AMOUNTS,
+    CONDITIONS,
     GATES,
     PRESENCE,
     Decoder,
@@ -53,7 +58,8 @@ from pyro_hcvae.study.protocol import Repeat, StudyRows, member_rows, split
 from pyro_hcvae.study.scoring import R2, r2
 
 READINGS = (
-    "baseline", "rate-multiplied", "bounded", "clipped", "posterior-mean", "shared-both", "joint-through-gate",
+    "baseline", "rate-multiplied", "bounded", "clipped", "posterior-mean", "shared-both", "shared-trunk", "shared-mean-bce",
+    "shared-prior-gate", "joint-through-gate",
 )  # fmt: skip
 
 
@@ -71,6 +77,24 @@ class SharedOfBoth(SharedCVAE):
         members, rows = plates(parts)
         with members, rows:
             pyro.sample("z", self.encoder(parts[AMOUNTS], parts[PRESENCE], *conditions(parts)))
+
+
+class SharedTrunk(SharedCVAE):
+    """The shared architecture with one decoder for both, but for its last layer."""
+
+    def __init__(self, widths: Any, *, seeds: Sequence[int]) -> None:
+        super().__init__(widths, seeds=seeds)
+        self.presence.network.layers = self.amounts.network.layers
+        reset_members(self, seeds)
+
+
+class SharedMean(SharedCVAE):
+    """The shared architecture with the cross-entropy averaged over the columns."""
+
+    def model(self, parts: Parts) -> dict[str, Tensor]:
+        """The same model, with less weight on presences."""
+        with SiteScale({PRESENCE: 1 / self.presence.network.head.weight.shape[-1]}):
+            return super().model(parts)
 
 
 class BoundedDecoder(Decoder):
@@ -97,6 +121,14 @@ class _Still(GivenNoise):
         super().__init__({name: like.new_zeros(*like.shape[:2], size) for name, size in dims.items()})
 
 
+def _blind(model: Any, parts: Parts) -> dict[str, Tensor]:
+    """What is decoded from the prior, whatever the latents are outside."""
+    told = {name: parts[name] for name in CONDITIONS}
+    with poutine.block():
+        out: dict[str, Tensor] = model(told)
+    return out
+
+
 def results(
     reading: str, rows: StudyRows, repeats: Sequence[Repeat], epochs: int
 ) -> Iterator[tuple[str, str, list[float]]]:
@@ -110,6 +142,9 @@ def results(
         "clipped": (SingleCVAE, ("none",)),
         "posterior-mean": (SingleCVAE, ("none",)),
         "shared-both": (SharedOfBoth, GATES),
+        "shared-trunk": (SharedTrunk, GATES),
+        "shared-mean-bce": (SharedMean, GATES),
+        "shared-prior-gate": (SharedCVAE, GATES),
         "joint-through-gate": (lambda widths, seeds: JointCVAE(widths, seeds=seeds, through_gate=True), GATES),
     }
     make, gates = made[reading]
@@ -120,7 +155,10 @@ def results(
     if reading == "posterior-mean":
         plain = network.guide
         network.guide = lambda parts: _Still(network.latent_dims, next(iter(parts.values())))(plain)(parts)
-    name = {"shared-both": "shared", "joint-through-gate": "joint"}.get(reading, "single")
+    if reading == "shared-prior-gate":
+        plain_model = network.model
+        network.model = lambda parts: plain_model(parts) | {PRESENCE: _blind(plain_model, parts)[PRESENCE]}
+    name = reading.split("-", maxsplit=1)[0] if reading.startswith(("shared", "joint")) else "single"
     metals = list(rows.columns.metals.columns)
     for gate in gates:
         scores = []

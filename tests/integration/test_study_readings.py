@@ -24,5 +24,7 @@ def test_readings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert len(set(single.values())) == 5  # none of them is another one under a second name
     assert single["clipped"] > single["baseline"]
     gates = [(entry["reading"], entry["gate"]) for entry in results if entry["model"] != "single"]
-    assert gates == [(reading, gate) for reading in ("shared-both", "joint-through-gate") for gate in script["GATES"]]
+    others = ("shared-both", "shared-trunk", "shared-mean-bce", "shared-prior-gate", "joint-through-gate")
+    assert gates == [(reading, gate) for reading in others for gate in script["GATES"]]
+    assert len({tuple(entry["scores"]) for entry in results}) == len(results)
     assert all(len(entry["scores"]) == 2 for entry in results)
