@@ -97,16 +97,17 @@ def _hierarchy(gamma: tuple[float, ...]) -> list[Model]:
     return [Model("hierarchy", ("hierarchy",), gate, gamma) for gate in published.GATES]
 
 
-def _main() -> list[Model]:
+def _flat() -> list[Model]:
     return [
         Model("single", ("amounts",)),
         *(Model("independent", _BOTH, gate) for gate in ("soft", "hard")),
         *(Model("shared", ("shared",), gate) for gate in published.GATES),
         *(Model("joint", ("joint",), gate, (KL_WEIGHT,) * 2) for gate in published.GATES),
-        *_hierarchy(_FLAT),
-        Model(OURS, (OURS,)),
-        Model(OURS, (OURS,), "none", (SHIPPED,)),
     ]
+
+
+def _ours() -> list[Model]:
+    return [Model(OURS, (OURS,), "none", (weight,)) for weight in (KL_WEIGHT, SHIPPED)]
 
 
 def _sweep() -> list[Model]:
@@ -116,13 +117,25 @@ def _sweep() -> list[Model]:
 
 
 def plan(splits: Sequence[Split] = SPLITS) -> list[tuple[Split, Model]]:
-    """Everything that the study shows, in the order in which it is worked off.
+    """Everything that the study shows, in the order in which it is worked off: what takes longest comes last.
 
-    Every split gets the published models at their published weights, and ours; further weights come last, on splits of rows
+    Every split gets the published models at their published weights, and ours. Further weights are trained on splits of rows
     alone, where there are published figures of them.
     """
-    rows = [(split, model) for split in splits for model in _main()]
-    return [*rows, *(("row", model) for model in _sweep() if "row" in splits)]
+    grouped = SPLITS[1:]
+    work: list[tuple[Split, Model]] = [
+        *(("row", model) for model in (*_flat(), *_hierarchy(_FLAT), *_ours())),
+        *((split, model) for split in grouped for model in (*_flat(), *_ours())),
+        *((split, model) for split in grouped for model in _hierarchy(_FLAT)),
+        *(("row", model) for model in _sweep()),
+    ]
+    return [(split, model) for split, model in work if split in splits]
+
+
+def in_order(names: pd.DataFrame) -> pd.Index:
+    """Labels of rows with ``split`` and ``model`` in the order in which they are shown: by split, ours last."""
+    place = pd.DataFrame({"split": names["split"].map(SPLITS.index), "ours": names["model"] == OURS}, index=names.index)
+    return place.sort_values(["split", "ours"], kind="stable").index
 
 
 def published_figures() -> pd.DataFrame:

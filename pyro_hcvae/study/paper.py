@@ -12,7 +12,7 @@ import pandas as pd
 
 from pyro_hcvae.errors import InputError
 from pyro_hcvae.inference.checkpoints import write_atomically
-from pyro_hcvae.study.models import Training, plan, published_figures
+from pyro_hcvae.study.models import Training, in_order, plan, published_figures
 from pyro_hcvae.study.protocol import SPLITS, Repeat, Split, StudyRows, split
 from pyro_hcvae.study.scoring import R2, score_model
 from pyro_hcvae.study.training import OnProgress, StudyConfig, train
@@ -110,12 +110,14 @@ def summarise(scores: pd.DataFrame) -> pd.DataFrame:
     """Mean and standard deviation over the repeats of every score, beside what was published.
 
     Returns:
-        One row a split and model: `ROW`, a column for the mean of each score and one for its standard deviation (``..., sd``);
-        ``published`` and ``published, sd`` of R2 of metals, ``published, supports``, on splits of rows alone.
+        One row a split and model, ours last of its split: `ROW`, a column for the mean of each score and one for its standard
+        deviation (``..., sd``); ``published`` and ``published, sd`` of R2 of metals, ``published, supports``, on splits of rows
+        alone.
     """
     by_row = scores.drop(columns="repeat").groupby(ROW, sort=False)
     mean, deviation = by_row.mean(), by_row.std().add_suffix(", sd")
     table = mean.join(deviation).reset_index()
+    table = table.loc[in_order(table)].reset_index(drop=True)
     figures = published_figures().assign(split="row").set_index([*ROW, "part"])
     for part, name in (("metals", "published"), ("supports", "published, supports")):
         of_part = figures.xs(part, level="part")
