@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -13,6 +13,7 @@ from pyro_hcvae.errors import InputError
 if TYPE_CHECKING:
     import pandas as pd
 
+Compilation = Literal["auto", "always", "never"]
 FIGURE = "study.svg"
 
 
@@ -27,6 +28,9 @@ def command(
         typer.Option("--split", help="row, recipe or composition; may be repeated. Default: all three."),
     ] = None,
     seed: options.Seed = 0,
+    compilation: Annotated[
+        Compilation, typer.Option("--compile", help="Whether training steps are compiled: if each pays for it, or not.")
+    ] = "auto",
     schema: options.Schema = "drm",
     drop_column: options.DropColumn = None,
     skip_bad_rows: options.SkipBadRows = False,
@@ -43,7 +47,7 @@ def command(
     All repeats of an architecture are trained at once. What is finished is kept: after an interruption, the same command goes on.
 
     Examples:
-      pyro-hcvae study paper 211210-DRM-total.csv --repeats 20 --epochs 800 --out study
+      pyro-hcvae study paper 211210-DRM-total.csv --repeats 20 --epochs 800 --compile always --out study
 
       pyro-hcvae study paper 211210-DRM-total.csv --split row --out study --json
 
@@ -72,7 +76,7 @@ def command(
     splits = [by for by in SPLITS if not split or by in split]
     for by in splits:
         part(data, by, seed)  # too small a table is refused before anything is made
-    config = StudyConfig(seed=seed, epochs=epochs, steps=steps)
+    config = StudyConfig(seed=seed, epochs=epochs, steps=steps, compile=compilation)
     settings = begin(out, rows, repeats, config)
     keep_freed_memory()
     with study_progress(quiet=json) as (on_progress, on_model):

@@ -9,7 +9,7 @@ import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyro
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from pyro import poutine
 from torch import Generator, Tensor, nn
 
+from pyro_hcvae.errors import InputError
 from pyro_hcvae.inference import schedules
 from pyro_hcvae.inference.compilation import CompilationError, compile_step, worth_compiling
 from pyro_hcvae.inference.objective import ElboTerms, GivenNoise, ScaledELBO
@@ -49,7 +50,7 @@ class EpochConfig:
     batch_size: int = 64
     learning_rate: float = 1e-3
     weight_decay: float = 1e-5
-    compile: str = "auto"
+    compile: Literal["auto", "always", "never"] = "auto"
 
 
 @dataclass(frozen=True)
@@ -295,9 +296,11 @@ class EpochTrainer:
         try:
             compiled = compile_step(self._gradients.pure, example)
         except CompilationError as error:
+            if self.config.compile == "always":
+                raise InputError(f"the step cannot be compiled: {error}. Set compile to auto") from None
             self.engine = f"eager step: {error}"
             return self._gradients
-        self.engine = f"compiled step: {why}"
+        self.engine = f"compiled step: {'compile is always' if self.config.compile == 'always' else why}"
         return compiled
 
     def _adam(self) -> torch.optim.Adam:

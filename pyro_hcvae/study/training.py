@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
@@ -46,7 +46,7 @@ class StudyConfig:
     seed: int = 0
     epochs: int = 800
     steps: int = 3000
-    compile: str = "auto"
+    compile: Literal["auto", "always", "never"] = "auto"
 
 
 def train(
