@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from pyro import poutine
 from torch import Tensor
 
+from pyro_hcvae.data.batch import RecipeBatch
+from pyro_hcvae.inference.objective import ScaledELBO
 from pyro_hcvae.model import architectures as published
 from pyro_hcvae.model.hierarchical import HierarchicalCVAE
 from pyro_hcvae.posterior.predictive import drawing_scope
@@ -69,6 +71,37 @@ def published_draws(
     return frames
 
 
+def rates(networks: Sequence[Any], rows: StudyRows, repeats: Sequence[Repeat]) -> Floats:
+    """Unweighted KL of all latents from their priors on the test rows of each repeat, in nats a row, shape ``(repeats,)``.
+
+    Zero: the posterior is the prior, and nothing of a recipe goes through the latents.
+    """
+    lengths = [len(r.test) for r in repeats]
+    out = torch.zeros(len(repeats))
+    for network in networks:
+        if isinstance(network, HierarchicalCVAE):
+            batch: Any = _our_batch(rows, repeats)
+        else:
+            data = member_rows(rows, repeats, network.reads)
+            batch = data.parts(data.of([r.test for r in repeats])[0])
+        with drawing_scope(0):
+            for rate in ScaledELBO().terms(network.model, network.guide, batch).rate.values():
+                out += torch.stack([x[:count].mean() for x, count in zip(rate, lengths, strict=True)])
+    nats: Floats = out.double().numpy()
+    return nats
+
+
+def _our_batch(rows: StudyRows, repeats: Sequence[Repeat]) -> RecipeBatch:
+    """Test rows of each repeat on its own scales; short repeats begin again."""
+    longest = max(len(r.test) for r in repeats)
+    codecs = our_codecs(rows, repeats)
+    packed = [
+        codec.encode(rows.table.frame.iloc[np.resize(repeat.test, longest)])
+        for codec, repeat in zip(codecs, repeats, strict=True)
+    ]
+    return codecs[0].layout.unpack(torch.stack(packed))
+
+
 def _conditions(network: Any) -> tuple[str, ...]:
     hierarchy = isinstance(network, published.PublishedHierarchy)
     return (published.REACTION,) if hierarchy else published.CONDITIONS
@@ -78,20 +111,14 @@ def our_draws(
     network: HierarchicalCVAE, rows: StudyRows, repeats: Sequence[Repeat], *, generate: bool, seed: int
 ) -> list[pd.DataFrame]:
     """The same of our model: latents, then a recipe drawn from its likelihoods. See `published_draws`."""
-    codecs = our_codecs(rows, repeats)
-    longest = max(len(r.test) for r in repeats)
-    packed = torch.stack([
-        codec.encode(rows.table.frame.iloc[np.resize(repeat.test, longest)])
-        for codec, repeat in zip(codecs, repeats, strict=True)
-    ])  # fmt: skip
-    batch = codecs[0].layout.unpack(packed)
+    codecs, batch = our_codecs(rows, repeats), _our_batch(rows, repeats)
     with drawing_scope(seed):
         if generate:
             values = network.model(batch.conditions_only())
         else:
             trace = poutine.trace(network.guide).get_trace(batch)
             values = poutine.replay(network.model, trace=trace)(batch.conditions_only())
-        drawn = codecs[0].layout.pack(values, packed[..., : codecs[0].layout.condition_features])
+        drawn = codecs[0].layout.pack(values, batch.conditions)
     frames = []
     for codec, repeat, x in zip(codecs, repeats, drawn, strict=True):
         frame = rows.table.frame.iloc[repeat.test].copy()

@@ -11,11 +11,12 @@ from sklearn.metrics import r2_score
 from pyro_hcvae.evaluation.fold import rule_scores
 from pyro_hcvae.evaluation.novelty import novelty
 from pyro_hcvae.evaluation.repair import Repair
-from pyro_hcvae.study.draws import our_draws, published_draws
+from pyro_hcvae.study.draws import our_draws, published_draws, rates
 from pyro_hcvae.study.models import OURS, Model
 from pyro_hcvae.study.protocol import Repeat, Split, StudyRows
 
 R2, R2_SUPPORTS = "R2 metals", "R2 supports"
+RATE = "rate [nats]"
 GENERATED = "generated, "
 NOVELTY = ("novel", "novel beyond rounding", "novel, valid and unique", "novel, valid and unique, repaired")
 
@@ -38,12 +39,12 @@ def score_model(
         return published_draws(networks, rows, repeats, model.gate, generate=generate, seed=seed)
 
     about = {"split": split, "model": model.name, "gate": model.gate, "kl_weights": model.weights}
-    records = []
+    nats, records = rates(networks, rows, repeats), []
     for number, (repeat, rebuilt, drawn) in enumerate(zip(repeats, draws(False), draws(True), strict=True)):
         real, train = rows.table.frame.iloc[repeat.test], rows.table.select(repeat.train)
         new = novelty(Repair.fit(train.schema, train.frame), train.frame, drawn)
         records.append({
-            **about, "repeat": number, **r2(rows, real, rebuilt),
+            **about, "repeat": number, RATE: nats[number], **r2(rows, real, rebuilt),
             **{GENERATED + name: value for name, value in {
                 **r2(rows, real, drawn), **rule_scores(train.schema, drawn), **{name: new[name] for name in NOVELTY},
             }.items() if not name.startswith("broken")},

@@ -15,9 +15,9 @@ from pyro_hcvae.data.table import RecipeTable
 from pyro_hcvae.data.virtual_lab import VirtualLab
 from pyro_hcvae.errors import InputError
 from pyro_hcvae.study import models, paper, training
-from pyro_hcvae.study.draws import our_draws, published_draws
+from pyro_hcvae.study.draws import our_draws, published_draws, rates
 from pyro_hcvae.study.models import OURS, Model, Training, published_figures
-from pyro_hcvae.study.protocol import Repeat, StudyRows, split
+from pyro_hcvae.study.protocol import Repeat, StudyRows, member_rows, split
 from pyro_hcvae.study.scoring import GENERATED, R2, R2_SUPPORTS, r2, score_model
 from pyro_hcvae.study.training import StudyConfig, read_tensors, train
 
@@ -204,3 +204,19 @@ def test_a_constant_column_is_scaled_to_0() -> None:
     low, width = Repeat(np.arange(3), np.arange(0), np.arange(0)).limits(np.array([[2.0, 0], [2, 1], [2, 4], [9, 9]]))
     assert low.tolist() == [2, 0]
     assert width.tolist() == [1, 4]
+
+
+def test_rates_are_those_of_the_test_rows(rows: StudyRows, tmp_path: Path) -> None:
+    """By the formula for Gaussians, row by row, of one repeat whose test rows are fewer than another's."""
+    repeats = [split(rows.table, "composition", seed) for seed in range(4)]
+    assert len({len(r.test) for r in repeats}) > 1
+    network = train(Training("amounts", "composition", (0.1,)), rows, repeats, CONFIG, tmp_path)
+    found = rates([network], rows, repeats)
+    data = member_rows(rows, repeats, network.reads)
+    for m, repeat in enumerate(repeats):
+        parts = data.parts(data.packed[:, repeat.test])
+        q = network.encoder(*(parts[name] for name in network.reads)).base_dist
+        by_hand = 0.5 * (q.loc[m] ** 2 + q.scale[m] ** 2 - 2 * q.scale[m].log() - 1).sum(-1).mean()
+        assert found[m] == pytest.approx(by_hand.item(), rel=1e-4)
+    twice = rates([network, network], rows, repeats)
+    np.testing.assert_allclose(twice, 2 * found)
