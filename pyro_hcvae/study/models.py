@@ -106,8 +106,8 @@ def _flat() -> list[Model]:
     ]
 
 
-def _ours() -> list[Model]:
-    return [Model(OURS, (OURS,), "none", (weight,)) for weight in (KL_WEIGHT, SHIPPED)]
+def _ours(weight: float) -> Model:
+    return Model(OURS, (OURS,), "none", (weight,))
 
 
 def _sweep() -> list[Model]:
@@ -124,8 +124,9 @@ def plan(splits: Sequence[Split] = SPLITS) -> list[tuple[Split, Model]]:
     """
     grouped = SPLITS[1:]
     work: list[tuple[Split, Model]] = [
-        *(("row", model) for model in (*_flat(), *_hierarchy(_FLAT), *_ours())),
-        *((split, model) for split in grouped for model in (*_flat(), *_ours())),
+        *(("row", model) for model in (*_flat(), *_hierarchy(_FLAT), _ours(KL_WEIGHT))),
+        *((split, model) for split in grouped for model in (*_flat(), _ours(KL_WEIGHT))),
+        *((split, _ours(SHIPPED)) for split in SPLITS),
         *((split, model) for split in grouped for model in _hierarchy(_FLAT)),
         *(("row", model) for model in _sweep()),
     ]
