@@ -111,9 +111,9 @@ def _ours(weight: float) -> Model:
 
 
 def _sweep() -> list[Model]:
-    single = [Model("single", ("amounts",), "none", (weight,)) for weight in (0.01, 1.0, 10.0)]
     independent = [Model("independent", _BOTH, "soft", (weight,)) for weight in (0.01, 1.0, 10.0)]
-    return [*single, *independent, *_hierarchy(_STEEP)]
+    single = [Model("single", ("amounts",), "none", (weight,)) for weight in (0.01, 1.0, 10.0)]
+    return [*independent, *single]
 
 
 def plan(splits: Sequence[Split] = SPLITS) -> list[tuple[Split, Model]]:
@@ -126,9 +126,10 @@ def plan(splits: Sequence[Split] = SPLITS) -> list[tuple[Split, Model]]:
     work: list[tuple[Split, Model]] = [
         *(("row", model) for model in (*_flat(), *_hierarchy(_FLAT), _ours(KL_WEIGHT))),
         *((split, model) for split in grouped for model in (*_flat(), _ours(KL_WEIGHT))),
+        *(("row", model) for model in _sweep()),
         *((split, _ours(SHIPPED)) for split in SPLITS),
         *((split, model) for split in grouped for model in _hierarchy(_FLAT)),
-        *(("row", model) for model in _sweep()),
+        *(("row", model) for model in _hierarchy(_STEEP)),
     ]
     return [(split, model) for split, model in work if split in splits]
 

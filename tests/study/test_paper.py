@@ -15,7 +15,7 @@ from pyro_hcvae.data.table import RecipeTable
 from pyro_hcvae.data.virtual_lab import VirtualLab
 from pyro_hcvae.errors import InputError
 from pyro_hcvae.study import models, paper, training
-from pyro_hcvae.study.draws import our_draws, published_draws, rates
+from pyro_hcvae.study.draws import our_draws, our_means, published_draws, rates
 from pyro_hcvae.study.models import OURS, Model, Training, published_figures
 from pyro_hcvae.study.protocol import Repeat, StudyRows, member_rows, split
 from pyro_hcvae.study.scoring import GENERATED, R2, R2_SUPPORTS, r2, score_model
@@ -138,6 +138,22 @@ def test_our_model_learns_from_the_training_rows_of_each_repeat_alone(rows: Stud
     for x, repeat in zip(drawn, repeats, strict=True):
         assert x.index.equals(rows.table.frame.index[repeat.test])
         pd.testing.assert_series_equal(x["Reaction T"], rows.table.frame["Reaction T"].iloc[repeat.test])
+
+
+def test_the_mean_of_our_decoder_is_that_of_recipes_for_one_draw_of_the_latents(
+    rows: StudyRows, tmp_path: Path
+) -> None:
+    repeats = [split(rows.table, "row", seed) for seed in range(REPEATS)]
+    network = train(Training(OURS, "row", (0.1,)), rows, repeats, CONFIG, tmp_path)
+    metals = list(rows.columns.metals.columns)
+    one = our_draws(network, rows, repeats, generate=False, seed=0)
+    same = our_means(network, rows, repeats, draws=1, seed=0)
+    mean = our_means(network, rows, repeats, draws=30, seed=0)
+    for repeat, drawn, single, many in zip(repeats, one, same, mean, strict=True):
+        np.testing.assert_allclose(single[metals], drawn[metals])
+        assert (many[metals] > 0).to_numpy().sum() > (drawn[metals] > 0).to_numpy().sum()
+        real = rows.table.frame.iloc[repeat.test]
+        assert r2(rows, real, many)[R2] > r2(rows, real, drawn)[R2]
 
 
 def test_the_table_stands_beside_the_published_figures(rows: StudyRows, few: None, tmp_path: Path) -> None:
