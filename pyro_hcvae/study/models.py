@@ -16,8 +16,6 @@ from pyro_hcvae.study.protocol import SPLITS, Split
 
 KL_WEIGHT = 0.1
 OURS = "ours"
-SHIPPED = 1.0
-"""KL weight with which our model is used: that of a bound of the likelihood."""
 
 
 @dataclass(frozen=True)
@@ -106,10 +104,6 @@ def _flat() -> list[Model]:
     ]
 
 
-def _ours(weight: float) -> Model:
-    return Model(OURS, (OURS,), "none", (weight,))
-
-
 def _sweep() -> list[Model]:
     independent = [Model("independent", _BOTH, "soft", (weight,)) for weight in (0.01, 1.0, 10.0)]
     single = [Model("single", ("amounts",), "none", (weight,)) for weight in (0.01, 1.0, 10.0)]
@@ -124,10 +118,9 @@ def plan(splits: Sequence[Split] = SPLITS) -> list[tuple[Split, Model]]:
     """
     grouped = SPLITS[1:]
     work: list[tuple[Split, Model]] = [
-        *(("row", model) for model in (*_flat(), *_hierarchy(_FLAT), _ours(KL_WEIGHT))),
-        *((split, model) for split in grouped for model in (*_flat(), _ours(KL_WEIGHT))),
+        *(("row", model) for model in (*_flat(), *_hierarchy(_FLAT), Model(OURS, (OURS,)))),
+        *((split, model) for split in grouped for model in (*_flat(), Model(OURS, (OURS,)))),
         *(("row", model) for model in _sweep()),
-        *((split, _ours(SHIPPED)) for split in SPLITS),
         *((split, model) for split in grouped for model in _hierarchy(_FLAT)),
         *(("row", model) for model in _hierarchy(_STEEP)),
     ]
