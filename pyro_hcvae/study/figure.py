@@ -31,7 +31,7 @@ def draw(summary: pd.DataFrame, path: Path) -> None:
     names = summary["model"] + ", " + summary["gate"] + ", " + summary["kl_weights"]
     order = list(dict.fromkeys(names))
     with mpl.rc_context({"svg.hashsalt": "study", "font.size": 8}):
-        figure = Figure(figsize=(10, 0.8 + 0.24 * len(order)), layout="constrained")
+        figure = Figure(figsize=(10, 1.1 + 0.24 * len(order)), layout="constrained")
         panels = {
             R2: "R2 of reconstructed metals",
             GENERATED + R2: "R2 of generated metals",
@@ -57,5 +57,5 @@ def draw(summary: pd.DataFrame, path: Path) -> None:
             axis.grid(axis="x", color="0.9")
         axes[0].set_yticks(range(len(order)), order)
         axes[0].invert_yaxis()
-        axes[0].legend(loc="lower left", frameon=True)
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(MARKS) + 1)
         figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
