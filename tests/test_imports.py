@@ -87,6 +87,13 @@ def test_the_model_knows_nothing_of_tables(path: Path) -> None:
     assert not imported(path) & {"pandas", "pyro_hcvae.data.table", "pyro_hcvae.data.codec"}
 
 
+def test_figures_are_drawn_in_the_analysis_and_in_one_file_of_the_study() -> None:
+    drawing = [path for path in modules() if any(name.split(".")[0] == "matplotlib" for name in imported(path))]
+    names = [path.relative_to(PACKAGE).as_posix() for path in drawing]
+    assert [name for name in names if not name.startswith("analysis/")] == ["study/figure.py"]
+    assert all(name.startswith("analysis/plots/") or name == "analysis/report/page.py" for name in names[:-1])
+
+
 def loaded_by(statement: str) -> set[str]:
     code = f"{statement}; import sys; print(' '.join(sys.modules))"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

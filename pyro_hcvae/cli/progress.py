@@ -13,6 +13,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from pyro_hcvae.inference.engine import Trainer
 
 _LINES = 10
@@ -33,16 +35,7 @@ def training_progress(*, quiet: bool) -> Iterator[Callable[[Trainer], None]]:
         with _messages(console):
             yield _report_line
         return
-    columns = (
-        TextColumn("training"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.description}"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console) as progress, _messages(console):
+    with _bar("training", console) as progress, _messages(console):
         task = progress.add_task("", total=None)
 
         def show(trainer: Trainer) -> None:
@@ -65,16 +58,7 @@ def counting_progress(what: str, total: int, *, quiet: bool) -> Iterator[Callabl
     if not console.is_terminal:
         yield lambda result: typer.echo(result, err=True)
         return
-    columns = (
-        TextColumn(what),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.description}"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console) as progress:
+    with _bar(what, console) as progress:
         task = progress.add_task("", total=total)
         yield lambda result: progress.update(task, advance=1, description=result)
 
@@ -93,16 +77,7 @@ def work_progress(what: str, *, quiet: bool) -> Iterator[Callable[[int, int, str
     if not console.is_terminal:
         yield _report_work()
         return
-    columns = (
-        TextColumn(what),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.description}"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console) as progress:
+    with _bar(what, console) as progress:
         task = progress.add_task("", total=None)
         yield lambda done, of, words: progress.update(task, total=of, completed=done, description=words)
 
@@ -124,6 +99,64 @@ def _report_work() -> Callable[[int, int, str], None]:
 
 def _duration(seconds: float) -> str:
     return f"about {seconds:.0f} s" if seconds < 100 else f"about {seconds / 60:.0f} min"
+
+
+@contextmanager
+def study_progress(
+    *, quiet: bool
+) -> Iterator[tuple[Callable[[str, int, int, int], None], Callable[[pd.DataFrame], None]]]:
+    """Show a study on stderr: a bar for the training at hand on a terminal, some lines elsewhere, nothing if ``quiet``.
+
+    Yields:
+        To be called as training goes on, and with the scores of each model.
+    """
+    console = Console(stderr=True)
+    if quiet:
+        yield lambda key, done, planned, going: None, lambda scores: None
+        return
+
+    def scored(scores: pd.DataFrame) -> None:
+        first, mean = scores.iloc[0], scores.mean(numeric_only=True)
+        about = f"split by {first['split']}: {first['model']}, gate {first['gate']}, KL {first['kl_weights']}"
+        console.print(f"{about}: R2 metals {mean['R2 metals']:.4f}", soft_wrap=True, highlight=False)
+
+    if not console.is_terminal:
+        shown: dict[str, int] = {}
+
+        def line(key: str, done: int, planned: int, going: int) -> None:
+            part = done * _LINES // planned
+            if part > shown.get(key, 0) or not going:
+                shown[key] = part
+                typer.echo(f"{key}: {done} of {planned}, {going} repeats going on", err=True)
+
+        with _messages(console):
+            yield line, scored
+        return
+    with _bar("{task.fields[key]}", console) as progress, _messages(console):
+        task = progress.add_task("", total=None, key="")
+        current = [""]
+
+        def bar(key: str, done: int, planned: int, going: int) -> None:
+            if key != current[0]:
+                current[0] = key
+                progress.reset(task, total=planned, key=key)
+            progress.update(task, completed=done, description=f"{going} repeats going on")
+
+        yield bar, scored
+
+
+def _bar(what: str, console: Console) -> Progress:
+    """A bar with the count, words, the time gone and the time left."""
+    return Progress(
+        TextColumn(what),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.description}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=console,
+    )
 
 
 @contextmanager

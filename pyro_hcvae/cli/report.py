@@ -49,7 +49,7 @@ def command(
     """
     for name in _NEEDED:
         if find_spec(name) is None:
-            raise InputError(f'the report needs {name}: pip install "pyro-hcvae[report]"')
+            raise InputError(f'the report needs {name}: pip install "pyro-hcvae[plots]"')
     from pyro_hcvae.inference.checkpoints import RunFolder, write_atomically
 
     folder = RunFolder(run)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pyro_hcvae.cli import options
+from pyro_hcvae.cli import options, study_paper
 from pyro_hcvae.errors import InputError
 
 if TYPE_CHECKING:
@@ -22,13 +22,17 @@ _RECIPES, _ROWS = 40, 3
 ROUNDS, SETTINGS = "rounds.csv", "settings.json"
 
 app = typer.Typer(
-    help="Measure what the package is good for, on a simulated laboratory whose truth is known.", no_args_is_help=True
+    help="Measure what the package is good for: beside a published study, and on a simulated laboratory.",
+    no_args_is_help=True,
 )
 
 
 @app.callback()
 def _study() -> None:
     pass
+
+
+app.command("paper")(study_paper.command)
 
 
 @app.command("loop")

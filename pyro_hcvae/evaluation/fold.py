@@ -10,6 +10,7 @@ import pandas as pd
 
 from pyro_hcvae.chemistry.rules import broken_rules, feasibility_rules
 from pyro_hcvae.data.features import RecipeFeatures
+from pyro_hcvae.data.schema import RecipeSchema
 from pyro_hcvae.data.table import RecipeTable
 from pyro_hcvae.data.validity import structural_problems
 from pyro_hcvae.evaluation.adherence import AdherenceJudge, ConditionEffect, adherence
@@ -63,7 +64,7 @@ class Fold:
         draws = self._shuffled(draws)
         held, seen = self.held.frame, self.seen.frame
         return {
-            **self._rules(draws),
+            **rule_scores(self.train.schema, draws),
             **realism(self._features, held, draws, seen, seed=self.seed),
             **novelty(self.repair, self.train.frame, draws),
             **memorisation(self._features, held, draws, seen),
@@ -76,7 +77,7 @@ class Fold:
         """What real recipes reach: the held-out ones by the rules, training recipes in the place of draws by the rest."""
         held = self.held.frame
         return {
-            **self._rules(held),
+            **rule_scores(self.train.schema, held),
             **real_against_real(self._features, held, self.seen.frame, seed=self.seed),
             **{
                 name.replace(", real recipes", ""): value
@@ -113,12 +114,12 @@ class Fold:
         parts = [adherence(effect, self.held.frame, draws) for effect in self._effects]
         return {name: value for part in parts for name, value in part.items()}
 
-    def _rules(self, draws: pd.DataFrame) -> dict[str, float]:
-        """Structural validity and what breaks it, and the share of draws that keep all rules of the schema but advice."""
-        schema = self.train.schema
-        broken = structural_problems(draws, schema)
-        out = {"valid": float(1 - broken.any(axis=1).mean())}
-        out |= {f"broken: {rule}": float(share) for rule, share in broken.mean().items() if share > 0}
-        if rules := [rule for rule in feasibility_rules(schema) if not rule.advice]:
-            out["keeps the rules"] = float(1 - broken_rules(draws, rules).any(axis=1).mean())
-        return out
+
+def rule_scores(schema: RecipeSchema, draws: pd.DataFrame) -> dict[str, float]:
+    """Structural validity and what breaks it, and the share of draws that keep all rules of the schema but advice."""
+    broken = structural_problems(draws, schema)
+    out = {"valid": float(1 - broken.any(axis=1).mean())}
+    out |= {f"broken: {rule}": float(share) for rule, share in broken.mean().items() if share > 0}
+    if rules := [rule for rule in feasibility_rules(schema) if not rule.advice]:
+        out["keeps the rules"] = float(1 - broken_rules(draws, rules).any(axis=1).mean())
+    return out

@@ -68,7 +68,8 @@ class _Bound(nn.Module):
         super().__init__()
         self.model, self.layout = model, layout
 
-    def forward(self, batch: Minibatch) -> ElboTerms:
+    def forward(self, *tensors: Tensor) -> ElboTerms:
+        batch = Minibatch(*tensors)
         recipes = self.layout.unpack(batch.packed)
         hidden = {
             name: batch.hidden[..., i]
@@ -88,24 +89,23 @@ def bound_terms(elbo: ScaledELBO, model: HierarchicalCVAE, batch: RecipeBatch, n
     return elbo.terms(model.model, GivenNoise(given)(model.guide), batch)
 
 
-class Gradients:
-    """Gradient of the weighted bound of a minibatch.
+class BoundGradients:
+    """Gradient of a weighted bound.
 
     Args:
-        model: The members.
-        layout: Where each site lies in a packed row.
+        bound: Maps the tensors of a minibatch to `ElboTerms`; its parameters carry a leading member dimension.
 
     Attributes:
         flat: The members' parameters.
     """
 
-    def __init__(self, model: HierarchicalCVAE, layout: Layout) -> None:
-        self._bound = _Bound(model, layout)
-        self.flat = FlatParameters(model)
+    def __init__(self, bound: nn.Module) -> None:
+        self._bound = bound
+        self.flat = FlatParameters(bound)
 
     def __call__(self, values: Tensor, gradient: Tensor, *batch: Tensor) -> Tensor:
-        """Gradient at the model's own parameters: ``values`` must be ``flat.values``. See `StepFunction`."""
-        terms = self._bound(Minibatch(*batch))
+        """Gradient at the module's own parameters: ``values`` must be ``flat.values``. See `StepFunction`."""
+        terms = self._bound(*batch)
         parts = torch.autograd.grad(terms.loss, list(self.flat.parameters.values()))
         torch.cat([part.flatten(1) for part in parts], dim=1, out=gradient)
         return _mean_rates(terms)
@@ -113,11 +113,22 @@ class Gradients:
     def pure(self, values: Tensor, gradient: Tensor, *batch: Tensor) -> Tensor:
         """The same at any parameters, without a look at the module's own: this is what a tracer records."""
         leaves = [part.detach().requires_grad_() for part in self.flat.split(values)]
-        parameters = {f"model.{name}": leaf for name, leaf in zip(self.flat.parameters, leaves, strict=True)}
-        terms = functional_call(self._bound, parameters, (Minibatch(*batch),))
+        terms = functional_call(self._bound, dict(zip(self.flat.parameters, leaves, strict=True)), batch)
         parts = torch.autograd.grad(terms.loss, leaves)
         gradient.copy_(torch.cat([part.flatten(1) for part in parts], dim=1))
         return _mean_rates(terms)
+
+
+class Gradients(BoundGradients):
+    """Gradient of the weighted bound of a `Minibatch` of recipes.
+
+    Args:
+        model: The members.
+        layout: Where each site lies in a packed row.
+    """
+
+    def __init__(self, model: HierarchicalCVAE, layout: Layout) -> None:
+        super().__init__(_Bound(model, layout))
 
 
 def _mean_rates(terms: ElboTerms) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,12 +26,14 @@ class TrainingData:
         layout: Where each site lies in a row.
         recipes: Recipe of each row, shape ``(N,)``.
         groups: What is kept whole when validation rows are set aside, shape ``(N,)``.
+        splits: Rows that the member of each seed learns from, and those that stop it; None: its seed chooses among the groups.
     """
 
     packed: Tensor
     layout: Layout
     recipes: NDArray[np.int64]
     groups: NDArray[np.int64]
+    splits: Mapping[int, tuple[NDArray[np.int64], NDArray[np.int64]]] | None = None
 
 
 class RecipeStream:
@@ -41,7 +44,10 @@ class RecipeStream:
 
     def __init__(self, data: TrainingData, config: TrainConfig, seed: int) -> None:
         self._seed, self._config, self._layout = seed, config, data.layout
-        train, self._held = hold_out(data.groups, config.validation_fraction, seed=seed)
+        if data.splits is None:
+            train, self._held = hold_out(data.groups, config.validation_fraction, seed=seed)
+        else:
+            train, self._held = data.splits[seed]
         self._recipes = data.recipes
         order = train[np.argsort(data.recipes[train], kind="stable")]
         _, start, count = np.unique(data.recipes[order], return_index=True, return_counts=True)

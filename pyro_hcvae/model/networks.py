@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Generator, Tensor, nn
@@ -72,7 +72,7 @@ def look_up(table: Tensor, positions: Tensor | None) -> Tensor:
 
 
 class MLP(nn.Module):
-    """Hidden layers with SiLU, and optionally a linear head.
+    """Hidden layers, and optionally a linear head.
 
     Args:
         members: Number of members.
@@ -80,20 +80,31 @@ class MLP(nn.Module):
         hidden: Widths of the hidden layers.
         outputs: Width of the head; None: the last hidden layer is the output.
         zero_head: Start the head at zero.
+        activation: After each hidden layer.
+        layer: Kind of the affine maps.
     """
 
     def __init__(
-        self, members: int, inputs: int, hidden: Sequence[int], outputs: int | None = None, *, zero_head: bool = False
+        self,
+        members: int,
+        inputs: int,
+        hidden: Sequence[int],
+        outputs: int | None = None,
+        *,
+        zero_head: bool = False,
+        activation: Callable[[Tensor], Tensor] = torch.nn.functional.silu,
+        layer: type[MemberLinear] = MemberLinear,
     ) -> None:
         super().__init__()
+        self.activation = activation
         widths = [inputs, *hidden]
-        self.layers = nn.ModuleList(MemberLinear(members, a, b) for a, b in zip(widths, hidden, strict=False))
-        self.head = None if outputs is None else MemberLinear(members, widths[-1], outputs, zero=zero_head)
+        self.layers = nn.ModuleList(layer(members, a, b) for a, b in zip(widths, hidden, strict=False))
+        self.head = None if outputs is None else layer(members, widths[-1], outputs, zero=zero_head)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(M, B, I)`` to ``(M, B, O)``."""
         for layer in self.layers:
-            x = torch.nn.functional.silu(layer(x))
+            x = self.activation(layer(x))
         return x if self.head is None else self.head(x)
 
 

@@ -109,6 +109,9 @@ class Engine:
                             f"workers were killed {deaths} times without finishing anything, most likely because memory ran out: "
                             f"choose fewer jobs, or workers with more memory ({type(error).__name__})"
                         ) from None
+                finally:
+                    # Before the pool ends: joblib's threads would still hand it work, and each would wait for the other.
+                    results.close()
 
     @contextmanager
     def _pool(self) -> Iterator[Callable[[], Parallel]]:
