@@ -88,7 +88,11 @@ def loop(
         "hcvae": {"members": ours.members, "steps": ours.steps},
     }  # fmt: skip
     settings, table = _begin(out, settings)
-    frame = _run(chosen, range(first_seed, first_seed + seeds), settings, table, out / ROUNDS, where, quiet=json)
+
+    from pyro_hcvae.study.folder import working_alone
+
+    with working_alone(out):
+        frame = _run(chosen, range(first_seed, first_seed + seeds), settings, table, out / ROUNDS, where, quiet=json)
     _show(frame, settings, out, json=json)
 
 
@@ -123,23 +127,18 @@ def _begin(out: Path, wanted: dict[str, Any]) -> tuple[dict[str, Any], pd.DataFr
 def _resume(out: Path, wanted: dict[str, Any]) -> tuple[dict[str, Any], pd.DataFrame | None]:
     import pandas as pd
 
+    from pyro_hcvae.study.folder import kept_settings
     from pyro_hcvae.study.loop import COLUMNS
 
+    settings = kept_settings(out / SETTINGS, wanted, "a study")
     try:
-        settings = texts.loads((out / SETTINGS).read_text(encoding="utf-8"))
-        if not isinstance(settings, dict) or "optimum_estimate" not in settings:
+        if "optimum_estimate" not in settings:
             raise ValueError
         table = pd.read_csv(out / ROUNDS) if (out / ROUNDS).is_file() else None
         if table is not None and not {"strategy", "seed", *COLUMNS} <= set(table.columns):
             raise ValueError
     except ValueError:
         raise InputError(f"--out {out}: {SETTINGS} or {ROUNDS} is damaged: choose another folder") from None
-    for name, value in wanted.items():
-        if settings.get(name) != value:
-            raise InputError(
-                f"--out {out} holds a study with {name} = {settings.get(name)}, not {value}: go on with the same "
-                "options, or choose another folder"
-            )
     return settings, table
 
 

@@ -15,7 +15,7 @@ from pyro_hcvae.data.codec import RecipeCodec
 from pyro_hcvae.data.columns import row_hashes
 from pyro_hcvae.data.conditions import Conditions
 from pyro_hcvae.data.validity import is_valid
-from pyro_hcvae.posterior.performance import PerformancePredictor
+from pyro_hcvae.posterior.performance import PREDICTED, PerformancePredictor
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -130,7 +130,8 @@ class Candidates:
     def found(self) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Distinct allowed recipes; and beside them what is predicted (as of `predict`) with the ``probability`` of the goal."""
         if not self._found:
-            return pd.DataFrame(columns=self._columns), pd.DataFrame(columns=["probability"])
+            nothing = pd.DataFrame(columns=[*PREDICTED, "probability"], dtype=np.float64)
+            return pd.DataFrame(columns=self._columns), nothing
         every = pd.concat(self._found, ignore_index=True)
         every = every[_firsts(row_hashes(every, self._columns))].reset_index(drop=True)
         beside = every.drop(columns=self._columns).rename(columns=lambda name: name.removeprefix("predicted: "))

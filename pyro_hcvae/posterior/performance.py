@@ -19,6 +19,8 @@ from pyro_hcvae.errors import InputError
 from pyro_hcvae.posterior.error_distribution import ErrorDistribution, equal_weights
 
 Floats = NDArray[np.float64]
+PREDICTED = ("mean", "low", "high", "scale")
+"""Columns of `PerformancePredictor.predict`."""
 _FOLDS, _LEVEL = 5, 0.9
 _TREES, _SCALE_TREES, _SCALE_LEAF = 100, 50, 20
 _SMALLEST_SCALE = 0.2  # of the mean error: a few lucky rows promise no certainty

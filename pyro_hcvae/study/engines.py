@@ -7,6 +7,7 @@ import logging
 import pickle
 import socket
 import sys
+import threading
 from asyncio import CancelledError
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures.process import BrokenProcessPool
@@ -124,7 +125,7 @@ class Engine:
                 try:
                     yield lambda: _parallel(jobs, {"backend": "loky", "n_jobs": jobs}, **idle)
                 finally:
-                    if jobs > 1:  # at the end nothing runs, and after Ctrl-C nobody waits for what does
+                    if jobs > 1:  # whatever still runs, nobody waits for
                         get_reusable_executor().shutdown(wait=True, kill_workers=True)
             case "dask":
                 with _dask_client(self.address, self.jobs) as client:
@@ -191,15 +192,19 @@ class Shared(Generic[T]):
 
 _unpacked: dict[str, Any] = {}
 """In a worker: the shared object of the present work."""
+_one_piece = threading.Lock()
+"""In a worker: its threads, where a cluster gives it several, do one piece after the other. Pyro's handlers and torch's random
+numbers are those of the whole process."""
 
 
 def _do(
     work: Callable[[Any, Item], Result], packed: NDArray[np.uint8], key: str, number: int, item: Item
 ) -> tuple[int, Result]:
-    if key not in _unpacked:
-        _unpacked.clear()
-        _unpacked[key] = pickle.loads(packed.tobytes())  # what the process sent that asks for the work
-    return number, work(_unpacked[key], item)
+    with _one_piece:
+        if key not in _unpacked:
+            _unpacked.clear()
+            _unpacked[key] = pickle.loads(packed.tobytes())  # what the process sent that asks for the work
+        return number, work(_unpacked[key], item)
 
 
 @contextmanager
@@ -227,7 +232,7 @@ def _dask_cores(client: Any) -> int:
     except TimeoutError:
         address = client.scheduler.address
         raise InputError(
-            f"the Dask cluster at {address} has no workers: start some with: dask worker {address}"
+            f"the Dask cluster at {address} has no workers: start some with: dask worker --nthreads 1 {address}"
         ) from None
     return max(1, int(sum(client.ncores().values())))
 

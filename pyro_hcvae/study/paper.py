@@ -12,6 +12,7 @@ import pandas as pd
 
 from pyro_hcvae.errors import InputError
 from pyro_hcvae.inference.checkpoints import write_atomically
+from pyro_hcvae.study.folder import kept_settings, working_alone
 from pyro_hcvae.study.models import Training, in_order, plan, published_figures
 from pyro_hcvae.study.protocol import SPLITS, Repeat, Split, StudyRows, split
 from pyro_hcvae.study.scoring import R2, score_model
@@ -37,24 +38,12 @@ def begin(out: Path, rows: StudyRows, repeats: int, config: StudyConfig) -> dict
         raise InputError(f"--out {out} is a file: name a folder")
     file = out / SETTINGS
     if file.is_file():
-        try:
-            found = json.loads(file.read_text(encoding="utf-8"))
-            if not isinstance(found, dict):
-                raise ValueError
-        except ValueError:
-            raise InputError(f"{file} is damaged: choose another folder") from None
-        for name, value in wanted.items():
-            if found.get(name) != value:
-                raise InputError(
-                    f"--out {out} holds a study with {name} = {found.get(name)}, not {value}: go on with the same table and "
-                    "options, or choose another folder"
-                )
+        kept_settings(file, wanted, "a study")
         return wanted
     if out.exists() and any(out.iterdir()):
         raise InputError(f"--out {out} is not empty and holds no study: choose another folder")
     try:
-        for folder in ("runs", "scores"):
-            (out / folder).mkdir(parents=True, exist_ok=True)
+        out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"--out {out}: cannot make this folder: {error.strerror}") from None
     write_atomically(file, (json.dumps(wanted, indent=1) + "\n").encode())
@@ -84,7 +73,25 @@ def run_study(
 
     Returns:
         Scores of every model and repeat.
+
+    Raises:
+        InputError: If another process is at work in the folder.
     """
+    with working_alone(out):
+        for folder in ("runs", "scores"):
+            (out / folder).mkdir(exist_ok=True)
+        return _run(rows, out, repeats, config, splits, on_progress, on_model)
+
+
+def _run(
+    rows: StudyRows,
+    out: Path,
+    repeats: int,
+    config: StudyConfig,
+    splits: Sequence[Split],
+    on_progress: OnProgress,
+    on_model: Callable[[pd.DataFrame], None],
+) -> pd.DataFrame:
     parted = {by: [split(rows.table, by, config.seed + i) for i in range(repeats)] for by in splits}
     networks: dict[Training, Any] = {}
 

@@ -20,7 +20,7 @@ from pyro_hcvae.errors import InputError
 from pyro_hcvae.inference.checkpoints import replacing, write_atomically
 from pyro_hcvae.posterior.screening import Screen
 from pyro_hcvae.study.engines import Engine, Shared
-from pyro_hcvae.study.folder import working_alone
+from pyro_hcvae.study.folder import kept_settings, working_alone
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -125,21 +125,8 @@ def _begin(folder: Path, settings: dict[str, Any], *, fresh: bool) -> None:
             raise InputError(f"{folder} holds files but no screening: choose another --out, or delete the folder")
         write_atomically(file, wanted.encode())
         return
-    try:
-        there = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError:
-        raise InputError(f"{file} is damaged: delete the folder, or choose another --out") from None
-    for name, value in json.loads(wanted).items():
-        if there.get(name) != value:
-            raise InputError(
-                f"{folder} holds an unfinished screening with another value of {name} ({_short(there.get(name))}, not "
-                f"{_short(value)}): finish it with its own options, choose another --out, or throw it away with --force"
-            )
-
-
-def _short(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    remedy = "choose another --out, or throw it away with --force"
+    kept_settings(file, json.loads(wanted), "an unfinished screening", remedy=remedy)
 
 
 def _part(folder: Path, number: int) -> Path:

@@ -219,7 +219,7 @@ def _default(name: str) -> Any:
 def _range(name: str, spec: str, default: Any) -> Span | Choice:
     if ".." not in spec:
         options = [option.strip() for option in spec.split("|")]
-        if not all(options) or len(set(options)) < len(options):
+        if not all(option.strip(", ") for option in options) or len(set(options)) < len(options):
             raise InputError(f"{name}={spec}: an option is empty or stands there twice")
         return Choice({option: _value(option, wrap=isinstance(default, tuple)) for option in options})
     span, colon, scale = (part.strip() for part in spec.partition(":"))
@@ -227,7 +227,10 @@ def _range(name: str, spec: str, default: Any) -> Span | Choice:
         raise InputError(f"{name}={spec}: after the colon stands log or nothing: {_FORMS}")
     if isinstance(default, bool | str | tuple):
         raise InputError(f"{name} is not a number that can lie between two others: write {name}=ONE|ANOTHER")
-    low, high = (_number(name, end) for end in span.split("..", 1))
+    ends = span.split("..", 1)
+    if ends[0].endswith(".") or ends[1].startswith("."):
+        raise InputError(f"{name}={spec}: write two dots between the ends, and a digit on either side of them")
+    low, high = (_number(name, end) for end in ends)
     if isinstance(default, int) and not (isinstance(low, int) and isinstance(high, int)):
         raise InputError(f"{name}={spec}: {name} takes whole numbers")
     if not isinstance(default, int):

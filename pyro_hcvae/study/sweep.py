@@ -24,7 +24,7 @@ from pyro_hcvae.errors import InputError
 from pyro_hcvae.evaluation.cross_validation import split_folds
 from pyro_hcvae.inference.checkpoints import write_atomically
 from pyro_hcvae.study.engines import Engine, Shared
-from pyro_hcvae.study.folder import working_alone
+from pyro_hcvae.study.folder import kept_settings, working_alone
 from pyro_hcvae.study.settings_space import SettingsSpace
 from pyro_hcvae.study.trials import STUDY, Pruning, Trials, storage
 
@@ -191,7 +191,11 @@ def best_trial(study: Study) -> FrozenTrial | None:
     from optuna.trial import TrialState
 
     complete = [trial for trial in study.get_trials(deepcopy=False) if trial.state is TrialState.COMPLETE]
-    return max(complete, key=lambda trial: trial.value or -np.inf, default=None)
+    return max(complete, key=_value, default=None)
+
+
+def _value(trial: FrozenTrial) -> float:
+    return -np.inf if trial.value is None else float(trial.value)
 
 
 def trial_table(study: Study) -> pd.DataFrame:
@@ -228,16 +232,7 @@ def _begin(out: Path, settings: dict[str, Any]) -> None:
             raise InputError(f"--out {out} is not empty and holds no sweep: choose another folder")
         write_atomically(file, (json.dumps(settings, indent=1) + "\n").encode())
         return
-    try:
-        there = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError:
-        raise InputError(f"{file} is damaged: choose another folder") from None
-    for name, value in settings.items():
-        if there.get(name) != value:
-            raise InputError(
-                f"--out {out} holds a sweep with {name} = {there.get(name)}, not {value}: go on with the same options, or choose "
-                "another folder"
-            )
+    kept_settings(file, settings, "a sweep")
 
 
 @contextmanager

@@ -76,7 +76,8 @@ def test_text_is_escaped_and_cells_are_short() -> None:
     assert "<script>" not in page
     assert "&lt;script&gt;" in page
     assert "<title>a &amp; b</title>" in page
-    assert [in_text(x) for x in (0.123456, float("nan"), None, True, 12, "a")] == ["0.1235", "", "", "yes", "12", "a"]
+    cells = [in_text(x) for x in (0.123456, 12345.0, float("nan"), None, True, 12, "a")]
+    assert cells == ["0.1235", "12345", "", "", "yes", "12", "a"]
 
 
 def test_other_files_than_proposals_are_named(run: Path, designer: RecipeDesigner, tmp_path: Path) -> None:
@@ -90,6 +91,58 @@ def test_other_files_than_proposals_are_named(run: Path, designer: RecipeDesigne
     frame.to_csv(holed, index=False)
     with pytest.raises(InputError, match=r"holed\.csv: row 3, column 'Method' is empty"):
         ProposedRecipes.read(holed, holed, designer.schema)
+
+
+def test_a_list_that_went_through_a_spreadsheet_is_read(run: Path, designer: RecipeDesigner, tmp_path: Path) -> None:
+    first, nothing = run / "recipes.csv", tmp_path / "none.csv"
+    known = ProposedRecipes.read(first, intervals_beside(first), designer.schema)
+    book = tmp_path / "list.xlsx"
+    pd.read_csv(first).to_excel(book, index=False)
+    assert ProposedRecipes.read(book, nothing, designer.schema).reasons["rank"].tolist() == [1, 2, 3]
+    trailing = tmp_path / "trailing.csv"
+    text = first.read_text()
+    trailing.write_text(text + "," * text.splitlines()[0].count(",") + "\n")
+    read = ProposedRecipes.read(trailing, intervals_beside(first), designer.schema)
+    pd.testing.assert_frame_equal(read.reasons, known.reasons, check_dtype=False)
+    pd.testing.assert_frame_equal(read.predicted(designer.schema), known.predicted(designer.schema))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"), [("", "empty"), ("a,b\n1,2\n", "no column 'rank'")], ids=["empty", "another table"]
+)
+def test_damaged_intervals_are_named(run: Path, designer: RecipeDesigner, tmp_path: Path, text: str, said: str) -> None:
+    beside = tmp_path / "list_intervals.csv"
+    beside.write_text(text)
+    with pytest.raises(InputError, match=said):
+        ProposedRecipes.read(run / "recipes.csv", beside, designer.schema)
+
+
+def test_a_rank_that_is_no_number_is_named(run: Path, designer: RecipeDesigner, tmp_path: Path) -> None:
+    frame = pd.read_csv(run / "recipes.csv").astype({"proposal: rank": object})
+    frame.loc[2, "proposal: rank"] = "third"
+    path = tmp_path / "list.csv"
+    frame.to_csv(path, index=False)
+    with pytest.raises(InputError, match="row 4, column 'proposal: rank': 'third' is not a number"):
+        ProposedRecipes.read(path, tmp_path / "none.csv", designer.schema)
+
+
+def test_real_recipes_that_stand_in_two_files_count_once(tmp_path: Path) -> None:
+    rows = pd.DataFrame(
+        {
+            "generator": ["real recipes"] * 2 + ["hcvae"] * 2,
+            "seed": 0,
+            "fold": [0, 1] * 2,
+            "valid": [0.9, 1.0, 0.8, 0.9],
+        }
+    )
+    files = [tmp_path / "one.csv", tmp_path / "two.csv"]
+    rows.to_csv(files[0], index=False)
+    rows.assign(generator=["real recipes"] * 2 + ["cart"] * 2).to_csv(files[1], index=False)
+    section = evaluation_section(files, None)
+    assert section is not None
+    table = {row[0]: row for row in section.listings[0].rows}
+    assert set(table) == {"real recipes", "hcvae", "cart"}
+    assert table["real recipes"][section.listings[0].header.index("valid, sd")] == f"{rows['valid'][:2].std():.4g}"
 
 
 def test_scores_and_curve_are_shown_or_refused(tmp_path: Path) -> None:

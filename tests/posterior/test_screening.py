@@ -81,6 +81,15 @@ def test_constraints_and_the_least_probability_hold(designer: RecipeDesigner) ->
     assert likely[PROBABILITY].min() >= least - 0.0005  # as rounded in the file
 
 
+def test_a_piece_of_which_nothing_is_allowed_is_empty(designer: RecipeDesigner) -> None:
+    whole = small(designer).piece(0)
+    piece = small(designer, constraints=["novelty >= 500"]).piece(0)
+    assert piece.drawn == whole.drawn
+    assert piece.allowed == 0
+    assert list(piece.frame.columns) == list(whole.frame.columns)
+    assert piece.frame.empty
+
+
 def test_settings_tell_screenings_apart(designer: RecipeDesigner) -> None:
     same = small(designer).settings()
     assert small(designer).settings() == same

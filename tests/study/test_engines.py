@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import nullcontext
@@ -188,3 +191,48 @@ def test_a_ray_cluster_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     with pytest.raises(InputError, match="no Ray cluster answers at 127.0.0.1:9"):
         list(Engine("ray", "127.0.0.1:9").run(square, job(tmp_path), [0]))
+
+
+_inside: list[int] = []
+
+
+def alone(job: Job, item: int) -> int:
+    """How many threads of this process are at work at once."""
+    _inside.append(item)
+    time.sleep(0.02)
+    count = len(_inside)
+    _inside.remove(item)
+    return count
+
+
+def test_threads_of_a_worker_take_turns(tmp_path: Path) -> None:
+    distributed = pytest.importorskip("distributed")
+    with distributed.LocalCluster(
+        n_workers=1, threads_per_worker=3, processes=False, dashboard_address=None
+    ) as cluster:
+        found = list(Engine("dask", cluster.scheduler_address).run(alone, job(tmp_path), range(9)))
+    assert found == [1] * 9
+
+
+def test_a_caller_that_stops_between_results_is_let_go(tmp_path: Path) -> None:
+    script = tmp_path / "stop.py"
+    script.write_text(STOP.format(folder=str(tmp_path)))
+    done = subprocess.run(
+        [sys.executable, script], capture_output=True, text=True, timeout=90, cwd=Path.cwd(), check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr.strip().endswith("OSError: disk full")
+
+
+STOP = """
+import sys
+from pathlib import Path
+
+sys.path.insert(0, ".")
+from pyro_hcvae.study.engines import Engine
+from tests.study.test_engines import job, square
+
+if __name__ == "__main__":
+    for _ in Engine(jobs=2).run(square, job(Path({folder!r})), range(10)):
+        raise OSError("disk full")
+"""

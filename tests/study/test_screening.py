@@ -124,7 +124,7 @@ def test_pieces_of_another_screening_are_not_mixed_in(tiny_designer: RecipeDesig
     with pytest.raises(KeyboardInterrupt):
         screen_to_parquet(small(tiny_designer), out, on_piece=stop)
     other = small(tiny_designer, seed=1)
-    with pytest.raises(InputError, match=r"another value of seed \(0, not 1\).*--force"):
+    with pytest.raises(InputError, match=r"an unfinished screening with seed = 0, not 1.*--force"):
         screen_to_parquet(other, out)
     screen_to_parquet(other, out, fresh=True)
     clean = tmp_path / "clean.parquet"

@@ -68,7 +68,7 @@ def variance_shares(parts: pd.DataFrame) -> Figure:
     axes.set_yticks(np.arange(len(parts)), parts["label"])
     axes.set_ylim(len(parts) - 0.5, -0.5)
     axes.set_xlim(0, 1)
-    axes.set_xlabel("share of the variance")
+    axes.set_xlabel("share of the uncertainty")
     axes.grid(axis="y", visible=False)
     figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=3)
     return figure

@@ -72,7 +72,7 @@ def build_report(
         add(calibration_section(designer, aside, seed=seed), "calibration")
         add(evaluation, "evaluation")
         add(proposals_section(designer, proposed, seed=seed), "proposals")
-        add(provenance_section(folder, seed=seed), "provenance")
+        add(provenance_section(folder, draws=draws, seed=seed), "provenance")
     # What a reader came for stands first.
     sections.sort(key=lambda section: section.anchor != "proposals")
     return render(f"Run {folder.resolve().name}", _glance(designer, proposed), sections)

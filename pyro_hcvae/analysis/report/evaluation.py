@@ -28,6 +28,7 @@ def evaluation_section(scores: Sequence[Path], curve: Path | None) -> Section | 
     pictures, listings = [], []
     if scores:
         rows = pd.concat([_read(path, _SPLIT, "pyro-hcvae evaluate --out") for path in scores], ignore_index=True)
+        rows = rows.drop_duplicates(list(_SPLIT))  # real recipes stand in every file
         pictures.append(
             Picture.of(
                 peers(rows),

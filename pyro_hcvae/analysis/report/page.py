@@ -12,6 +12,9 @@ from matplotlib.figure import Figure
 from pyro_hcvae.analysis.plots.style import data_uri
 
 
+_LARGE = 1e9
+
+
 @dataclass(frozen=True)
 class Picture:
     """A figure with what it shows.
@@ -118,5 +121,7 @@ def in_text(cell: object) -> str:
     if isinstance(cell, bool):
         return "yes" if cell else "no"
     if isinstance(cell, float):
-        return "" if cell != cell else f"{cell:.4g}"  # noqa: PLR0124
+        if cell != cell:  # noqa: PLR0124
+            return ""
+        return f"{cell:.0f}" if cell.is_integer() and abs(cell) < _LARGE else f"{cell:.4g}"
     return "" if cell is None else str(cell)

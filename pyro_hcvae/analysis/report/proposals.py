@@ -13,6 +13,7 @@ from pyro_hcvae.analysis.plots import proposals as proposal_plots
 from pyro_hcvae.analysis.report.page import Card, Picture, Section, in_text
 from pyro_hcvae.analysis.uncertainty import uncertainty
 from pyro_hcvae.chemistry.recipe_words import composition, treatment
+from pyro_hcvae.data.reading import open_table
 from pyro_hcvae.data.schema import RecipeSchema
 from pyro_hcvae.data.table import PROPOSAL_PREFIX, RecipeTable
 from pyro_hcvae.designer import RecipeDesigner
@@ -20,6 +21,8 @@ from pyro_hcvae.errors import InputError
 
 _MOST = 12
 """Proposals that get a card; the file has all of them."""
+_INTERVALS = ("rank", "column", "value", "unit", "probability", "low", "high")
+"""Columns of the file of intervals."""
 _ELSEWHERE = {"rank", "rules broken", "presence probabilities", "90 % credible intervals"}
 """Columns that the card shows in another form."""
 
@@ -48,13 +51,17 @@ class ProposedRecipes:
             InputError: If the file is no table of recipes of this schema, or was not written by `propose`.
         """
         table = RecipeTable.read(path, schema, purpose="partial")
-        raw = pd.read_csv(path)
-        reasons = raw.filter(regex=f"^{PROPOSAL_PREFIX}").rename(columns=lambda c: c.removeprefix(PROPOSAL_PREFIX))
-        needed = {"rank", "rules broken"}
-        if missing := needed - set(reasons.columns):
+        said = _cells(path).loc[table.frame.index].filter(regex=f"^{PROPOSAL_PREFIX}")
+        reasons = said.rename(columns=lambda c: c.removeprefix(PROPOSAL_PREFIX))
+        if missing := {"rank", "rules broken"} - set(reasons.columns):
             raise InputError(
-                f"{path}: no column {PROPOSAL_PREFIX + min(missing)!r}: a report shows files that 'pyro-hcvae "
-                "propose' wrote"
+                f"{path}: no column {PROPOSAL_PREFIX + min(missing)!r}: a report shows files that 'pyro-hcvae propose' wrote"
+            )
+        rank = pd.to_numeric(reasons["rank"], errors="coerce")
+        if not rank.notna().all():
+            row = rank.index[rank.isna()][0]
+            raise InputError(
+                f"{path}: row {row}, column '{PROPOSAL_PREFIX}rank': {reasons['rank'][row]!r} is not a number"
             )
         columns = [*schema.recipe_columns, *schema.condition_columns]
         open_cells = table.frame[columns].isna()
@@ -64,8 +71,7 @@ class ProposedRecipes:
             raise InputError(
                 f"{path}: row {row}, column {column!r} is empty: a proposal is a whole recipe with its conditions"
             )
-        beside = pd.read_csv(intervals) if intervals.is_file() else pd.DataFrame(columns=["rank", "column"])
-        return cls(str(path), table.frame, reasons.set_axis(table.frame.index, axis=0), beside)
+        return cls(str(path), table.frame, reasons.assign(rank=rank.astype(int)), _intervals(intervals))
 
     def predicted(self, schema: RecipeSchema) -> pd.DataFrame:
         """Conditions with ``mean``, ``low`` and ``high`` of the predicted performance."""
@@ -81,8 +87,35 @@ class ProposedRecipes:
                 mean=float("nan"), low=float("nan"), high=float("nan")
             )
         return pd.concat(
-            [self.frame[list(schema.condition_columns)], self.reasons[list(names)].rename(columns=names)], axis=1
+            [
+                self.frame[list(schema.condition_columns)],
+                self.reasons[list(names)].apply(pd.to_numeric, errors="coerce").rename(columns=names),
+            ],
+            axis=1,
         )
+
+
+def _cells(path: Path) -> pd.DataFrame:
+    """A table's cells as they are, by the row as a spreadsheet shows it."""
+    cells: pd.DataFrame = pd.concat(open_table(path).chunks)
+    return cells
+
+
+def _intervals(path: Path) -> pd.DataFrame:
+    """The file of intervals, or nothing where there is none.
+
+    Raises:
+        InputError: If it holds something else.
+    """
+    if not path.is_file():
+        return pd.DataFrame(columns=list(_INTERVALS))
+    frame = _cells(path)
+    if missing := [name for name in _INTERVALS if name not in frame]:
+        raise InputError(
+            f"{path}: no column {missing[0]!r}: give the file that 'pyro-hcvae propose' wrote, or remove it"
+        )
+    numbers = ["rank", "probability", "low", "high"]
+    return frame.assign(**{name: pd.to_numeric(frame[name], errors="coerce") for name in numbers})
 
 
 def proposals_section(designer: RecipeDesigner, proposed: ProposedRecipes | None, *, seed: int) -> Section:
@@ -132,7 +165,7 @@ def proposals_section(designer: RecipeDesigner, proposed: ProposedRecipes | None
 def _card(schema: RecipeSchema, proposed: ProposedRecipes, place: int) -> Card:
     recipe: dict[Any, Any] = dict(proposed.frame.iloc[place])
     reasons = dict(proposed.reasons.iloc[place])
-    rank = int(reasons["rank"])
+    rank = reasons["rank"]
     lines = [text for block in schema.blocks if (text := treatment(block, recipe))]
     units = schema.units()
     at = [

@@ -13,7 +13,7 @@ from pyro_hcvae.errors import InputError
 _FILES = ("config.toml", "environment.json", "schema.toml")
 
 
-def provenance_section(run: Path, *, seed: int) -> Section:
+def provenance_section(run: Path, *, draws: int, seed: int) -> Section:
     """Versions, seeds, hash of the data, command, and the files of the run as they are.
 
     Raises:
@@ -35,15 +35,15 @@ def provenance_section(run: Path, *, seed: int) -> Section:
         ["Python", str(environment.get("python", ""))],
         ["platform", str(environment.get("platform", ""))],
         ["threads", str(environment.get("threads", ""))],
-        ["seed of the draws in this report", str(seed)],
+        ["draws a recipe in this report, and their seed", f"{draws}, {seed}"],
     ]
     texts = [(name, (run / name).read_text(encoding="utf-8")) for name in _FILES if (run / name).is_file()]
     return Section(
         "provenance",
         "Provenance",
         [
-            "The same version, table, settings and seed give the same weights; the same run and seed give this report "
-            "again."
+            "The same version, table, settings and seed give the same weights; the same run, proposals, draws and seed "
+            "give this report again."
         ],
         listings=[Listing("Origin", ["what", "value"], rows)],
         texts=texts,

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
+
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from pyro_hcvae.analysis.conversion import equilibrium_curves
 from pyro_hcvae.analysis.latents import latent_maps
@@ -25,7 +29,7 @@ _FAR = 4
 def quality_section(designer: RecipeDesigner, aside: SetAside, *, seed: int) -> Section:
     """Validity, novelty and posterior predictive checks."""
     schema, held = designer.schema, aside.table.frame
-    checks = predictive_checks(schema, held, aside.draws)
+    checks = predictive_checks(schema, held, aside.draws, predict=partial(_predicted, designer))
     outside = int(((checks["observed"] < checks["low 5 %"]) | (checks["observed"] > checks["high 95 %"])).sum())
     far = int((checks["z"].abs() > _FAR).sum())
     repair = Repair.fit(schema, designer.table.frame)
@@ -125,6 +129,13 @@ def performance_section(designer: RecipeDesigner, aside: SetAside, proposals: pd
         [picture],
         [Listing.of("Predictor", listing)],
     )
+
+
+def _predicted(designer: RecipeDesigner, rows: pd.DataFrame) -> NDArray[np.float64]:
+    """Performance that the independent predictor expects of rows of recipes and conditions, shape ``(B,)``."""
+    schema = designer.schema
+    found = designer.predictor.predict(rows[list(schema.recipe_columns)], rows[list(schema.condition_columns)])
+    return found["mean"].to_numpy(np.float64)
 
 
 def _shares(designer: RecipeDesigner, aside: SetAside, found: dict[str, float]) -> pd.DataFrame:
