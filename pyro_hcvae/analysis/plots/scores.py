@@ -34,7 +34,8 @@ def peers(scores: pd.DataFrame) -> Figure:
     Raises:
         InputError: If the rows are of different splits.
     """
-    if len(scores[[c for c in ("by", "part") if c in scores]].drop_duplicates()) > 1:
+    split = [c for c in ("by", "part") if c in scores]
+    if split and len(scores[split].drop_duplicates()) > 1:
         raise InputError("the files are of different splits or parts: draw one figure for each")
     # The same real recipes may stand in several files.
     scores = scores.drop_duplicates(["generator", "seed", "fold"])

@@ -11,7 +11,6 @@ from matplotlib.figure import Figure
 
 from pyro_hcvae.analysis.plots.style import data_uri
 
-
 _LARGE = 1e9
 
 

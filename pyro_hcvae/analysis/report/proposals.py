@@ -86,13 +86,8 @@ class ProposedRecipes:
             return self.frame[list(schema.condition_columns)].assign(
                 mean=float("nan"), low=float("nan"), high=float("nan")
             )
-        return pd.concat(
-            [
-                self.frame[list(schema.condition_columns)],
-                self.reasons[list(names)].apply(pd.to_numeric, errors="coerce").rename(columns=names),
-            ],
-            axis=1,
-        )
+        said = {new: pd.to_numeric(self.reasons[name], errors="coerce") for name, new in names.items()}
+        return self.frame[list(schema.condition_columns)].assign(**said)
 
 
 def _cells(path: Path) -> pd.DataFrame:
