@@ -113,13 +113,14 @@ def _sweep() -> list[Model]:
 def plan(splits: Sequence[Split] = SPLITS) -> list[tuple[Split, Model]]:
     """Everything that the study shows, in the order in which it is worked off: what takes longest comes last.
 
-    Every split gets the published models at their published weights, and ours. Further weights are trained on splits of rows
-    alone, where there are published figures of them.
+    Every split gets the published models at their published weights, and ours at theirs; grouped splits also get ours as it is
+    used, with a KL weight of 1. Further weights, the steep gamma among them, are trained on splits of rows alone.
     """
     grouped = SPLITS[1:]
     work: list[tuple[Split, Model]] = [
         *(("row", model) for model in (*_flat(), *_hierarchy(_FLAT), Model(OURS, (OURS,)))),
         *((split, model) for split in grouped for model in (*_flat(), Model(OURS, (OURS,)))),
+        *((split, Model(OURS, (OURS,), kl_weights=(1.0,))) for split in grouped),
         *(("row", model) for model in _sweep()),
         *((split, model) for split in grouped for model in _hierarchy(_FLAT)),
         *(("row", model) for model in _hierarchy(_STEEP)),

@@ -219,7 +219,7 @@ def split(table: RecipeTable, by: Split, seed: int) -> Repeat:
     ends = [round(TRAIN * count), round((TRAIN + VALIDATION) * count)]
     if not 0 < ends[0] < ends[1] < count:
         raise InputError(
-            f"{table.report.source}: {count} {by}(s) are too few to train, validate and test on: 5 are needed at least"
+            f"{table.report.source}: {count} {by}(s) are too few to train, validate and test on: 4 are needed at least"
         )
     order = np.random.default_rng([seed, 4]).permutation(count)
     place = np.searchsorted(ends, np.argsort(order), side="right")[groups]
