@@ -45,6 +45,7 @@ from pyro_hcvae.errors import InputError
 from pyro_hcvae.model.hierarchical import HierarchicalCVAE
 from pyro_hcvae.posterior.importance import hide_sites
 from pyro_hcvae.posterior.nested import nested_draws
+from pyro_hcvae.posterior.predictive import mixed_seed
 
 if TYPE_CHECKING:
     import xarray
@@ -87,7 +88,7 @@ def datasets(
     make = _Maker(codec.schema, rows, network.members, draws)
     # Hidden from the guide, a recipe leaves the conditions: the guide then is the prior.
     around = nested_draws(network, batch, draws, seed=seed)
-    alone = nested_draws(network, hide_sites(batch, batch.values), draws, seed=seed + 1) if given else around
+    alone = nested_draws(network, hide_sites(batch, batch.values), draws, seed=mixed_seed(seed, 1)) if given else around
     groups: dict[str, xarray.Dataset] = {}
     if given:
         groups["posterior"] = make.latents(around.latents)

@@ -17,6 +17,7 @@ from pyro_hcvae.data.schema import Amounts, Block, Category, Fractions, RecipeSc
 from pyro_hcvae.designer import RecipeDesigner
 from pyro_hcvae.errors import InputError
 from pyro_hcvae.posterior.nested import NestedDraws, nested_draws
+from pyro_hcvae.posterior.predictive import mixed_seed
 
 Floats = NDArray[np.float64]
 _AT_ONCE = 200_000
@@ -70,7 +71,7 @@ def uncertainty(
     for start in range(0, len(rows), size):
         some, part = rows.iloc[start : start + size], batch.rows(start, start + size)
         # A seed of its own for each chunk, so that recipes in the same place of two chunks do not share their noise.
-        found = nested_draws(network, part, draws, repeats, seed=seed + start)
+        found = nested_draws(network, part, draws, repeats, seed=mixed_seed(seed, start))
         numbers.append(_numbers(codec, some, part, found, given=given))
         structures.append(_structures(designer.schema, some, part, found, given=given))
     return Uncertainty(pd.concat(numbers, ignore_index=True), pd.concat(structures, ignore_index=True))

@@ -41,7 +41,11 @@ def command(
     repeats: Annotated[int, typer.Option("--repeats", min=2, help="Recipes for each of them.")] = 5,
     refits: Annotated[int, typer.Option("--refits", min=2, help="Fits of the predictor on recipes drawn anew.")] = 10,
     unseen: Annotated[
-        Unseen, typer.Option("--unseen", help="What is new about the measurement to come: intervals reckon with it.")
+        Unseen,
+        typer.Option(
+            "--unseen",
+            help="What is new about the measurement to come: its error reckons with it, and refits leave it out whole.",
+        ),
     ] = "recipe",
     seed: options.Seed = 0,
     drop_column: options.DropColumn = None,
@@ -76,6 +80,7 @@ def command(
     from pyro_hcvae.analysis.inference_data import write_netcdf
     from pyro_hcvae.analysis.performance_parts import Refits, performance_uncertainty
     from pyro_hcvae.analysis.uncertainty import uncertainty
+    from pyro_hcvae.data.splits import groups_of
     from pyro_hcvae.data.table import RecipeTable
     from pyro_hcvae.designer import RecipeDesigner
 
@@ -97,7 +102,7 @@ def command(
         rows = asked_rows(designer, asked, float(target or 0.0), propose, seed=seed)
     found = uncertainty(designer, rows, draws=draws, repeats=repeats, seed=seed)
     designer.reckon_with(unseen)
-    groups = designer.table.recipe_ids()
+    groups = groups_of(designer.table, unseen)
     fits = Refits.fit(designer.schema, designer.table.frame, groups, refits, seed=seed)
     performance = performance_uncertainty(designer, rows, fits, draws=draws, seed=seed)
     data = designer.to_inference_data(rows, draws=draws, seed=seed)
