@@ -220,7 +220,7 @@ def _dask_client(address: str | None, jobs: int | None) -> Iterator[Any]:
         with client:
             yield client
         return
-    workers = {"n_workers": jobs or cpu_count(), "threads_per_worker": 1, "dashboard_address": None}
+    workers = {"n_workers": jobs or cpu_count(), "threads_per_worker": 1, "dashboard_address": ":0"}
     with LocalCluster(**workers) as cluster, Client(cluster, set_as_default=False) as client:
         yield client
 

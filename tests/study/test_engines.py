@@ -66,7 +66,7 @@ def job(folder: Path, *deadly: int) -> Shared[Job]:
 def dask_address() -> Iterator[str]:
     """Scheduler of a running cluster with two worker processes."""
     distributed = pytest.importorskip("distributed")
-    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster:
         yield cluster.scheduler_address
 
 
@@ -208,7 +208,7 @@ def alone(job: Job, item: int) -> int:
 def test_threads_of_a_worker_take_turns(tmp_path: Path) -> None:
     distributed = pytest.importorskip("distributed")
     with distributed.LocalCluster(
-        n_workers=1, threads_per_worker=3, processes=False, dashboard_address=None
+        n_workers=1, threads_per_worker=3, processes=False, dashboard_address=":0"
     ) as cluster:
         found = list(Engine("dask", cluster.scheduler_address).run(alone, job(tmp_path), range(9)))
     assert found == [1] * 9
