@@ -43,7 +43,7 @@ class LatentMap:
     size: int
     active: int
     block: str
-    labels: NDArray[np.str_]
+    labels: list[str]
     kinds: list[str]
 
 
@@ -94,13 +94,15 @@ def _two_directions(means: Floats, seed: int) -> tuple[Floats, Floats]:
     return points, explained
 
 
-def kinds_of(block: Block, frame: pd.DataFrame) -> NDArray[np.str_]:
+def kinds_of(block: Block, frame: pd.DataFrame) -> list[str]:
     """What each row is by one block: its largest component, its code, or how a step was done; shape ``(B,)``."""
     if isinstance(block, Amounts | Fractions):
         values = frame[list(block.columns)].to_numpy(np.float64)
         largest = np.array(block.columns)[np.nan_to_num(values).argmax(axis=1)]
-        return np.where(np.nan_to_num(values).max(axis=1) > 0, largest, "none")
+        kinds: list[str] = np.where(np.nan_to_num(values).max(axis=1) > 0, largest, "none").tolist()
+        return kinds
     if isinstance(block, Category):
-        return np.array([block.labels.get(str(code), f"{block.column} {code}") for code in frame[block.column]])
+        return [block.labels.get(str(code), f"{block.column} {code}") for code in frame[block.column]]
     states = step_states(frame, block)
-    return np.array([*block.states, "not given"])[np.nan_to_num(states, nan=len(block.states)).astype(np.int64)]
+    names = [*block.states, "not given"]
+    return [names[int(state)] for state in np.nan_to_num(states, nan=len(block.states))]

@@ -18,9 +18,9 @@ def test_kinds_tell_what_a_recipe_is() -> None:
     frame[["A", "B", "C"]] = [[1.0, 2.0, 0.0], [0.0, 0.0, 0.0], [0.0, 0.0, 0.5]]
     frame["Method"] = ["wet", "dry", "wet"]
     frame[["Red T", "Red H2"]] = [[0.0, 0.0], [500.0, 0.0], [500.0, 10.0]]
-    assert kinds_of(metals, frame).tolist() == ["B", "none", "C"]
-    assert kinds_of(method, frame).tolist() == ["Method wet", "Method dry", "Method wet"]
-    assert kinds_of(reduction, frame).tolist() == ["not done", "done, inert gas", "done with Red H2"]
+    assert kinds_of(metals, frame) == ["B", "none", "C"]
+    assert kinds_of(method, frame) == ["Method wet", "Method dry", "Method wet"]
+    assert kinds_of(reduction, frame) == ["not done", "done, inert gas", "done with Red H2"]
 
 
 def test_maps_hold_every_recipe_once(designer: RecipeDesigner) -> None:

@@ -7,8 +7,14 @@ import runpy
 from pathlib import Path
 
 import pytest
+import torch
+from pyro import poutine
+from torch.nn import functional as F
 
 from pyro_hcvae.data.virtual_lab import VirtualLab
+from pyro_hcvae.inference.objective import GivenNoise, ScaledELBO
+from pyro_hcvae.model.architectures import PRESENCE, REACTION, TREATMENT
+from tests.model.test_architectures import MEMBERS, ROWS, WIDTHS, plain, rows
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "study_readings.py"
 
@@ -28,3 +34,22 @@ def test_readings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert gates == [(reading, gate) for reading in others for gate in script["GATES"]]
     assert len({tuple(entry["scores"]) for entry in results}) == len(results)
     assert all(len(entry["scores"]) == 2 for entry in results)
+
+
+def test_the_mean_over_columns_is_what_binary_cross_entropy_does_by_default() -> None:
+    script = runpy.run_path(str(SCRIPT))
+    parts = rows()
+    found = {}
+    for name in ("SharedMean", "SharedCVAE"):
+        network = script[name](WIDTHS, seeds=(3, 4))
+        noise = {site: torch.zeros(MEMBERS, ROWS, size) for site, size in network.latent_dims.items()}
+        with torch.no_grad(), GivenNoise(noise):
+            found[name] = ScaledELBO().terms(network.model, network.guide, parts).elbo
+            latent = poutine.trace(network.guide).get_trace(parts).nodes["z"]["value"]
+    gained = found["SharedMean"] - found["SharedCVAE"]
+    for member in range(MEMBERS):
+        shown = torch.cat([latent[member], *(parts[name][member] for name in (TREATMENT, REACTION))], dim=-1)
+        logits = plain(network.presence.network, member, shown)
+        for row in range(ROWS):
+            by_default = F.binary_cross_entropy_with_logits(logits[row], parts[PRESENCE][member, row])
+            assert gained[member, row].item() == pytest.approx((WIDTHS[PRESENCE] - 1) * by_default.item(), rel=1e-4)

@@ -19,7 +19,7 @@ def latent_maps(maps: list[LatentMap]) -> Figure:
     figure = Figure(figsize=(3.7 * len(maps), 4.0), layout="constrained")
     for axes, layer in zip(np.ravel(figure.subplots(1, len(maps))), maps, strict=True):
         kinds = [*layer.kinds[: len(COLORS) - 1], _OTHERS]
-        labels = np.where(np.isin(layer.labels, kinds), layer.labels, _OTHERS)
+        labels = np.array([label if label in kinds else _OTHERS for label in layer.labels])
         for number, kind in reversed(list(enumerate(kinds))):
             here = labels == kind
             if not here.any():
