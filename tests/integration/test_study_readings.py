@@ -43,9 +43,10 @@ def test_the_mean_over_columns_is_what_binary_cross_entropy_does_by_default() ->
     for name in ("SharedMean", "SharedCVAE"):
         network = script[name](WIDTHS, seeds=(3, 4))
         noise = {site: torch.zeros(MEMBERS, ROWS, size) for site, size in network.latent_dims.items()}
-        with torch.no_grad(), GivenNoise(noise):
-            found[name] = ScaledELBO().terms(network.model, network.guide, parts).loss.item()
-            latent = poutine.trace(network.guide).get_trace(parts).nodes["z"]["value"]
+        guide = GivenNoise(noise)(network.guide)
+        with torch.no_grad():
+            found[name] = ScaledELBO().terms(network.model, guide, parts).loss.item()
+            latent = poutine.trace(guide).get_trace(parts).nodes["z"]["value"]
     by_default = 0.0
     for member in range(MEMBERS):
         shown = torch.cat([latent[member], *(parts[name][member] for name in (TREATMENT, REACTION))], dim=-1)
