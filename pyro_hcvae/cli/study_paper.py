@@ -38,13 +38,17 @@ def command(
     thousands: options.Thousands = None,
     encoding: options.Encoding = "utf-8-sig",
     sheet: options.Sheet = None,
+    engine: options.EngineKind = "local",
+    address: options.Address = None,
+    jobs: options.Pieces = None,
     json: options.Json = False,
 ) -> None:
     """Repeat the published study of plain conditional VAEs, beside it ask what it did not ask, and our model the same.
 
     Splits by row are the published protocol: rows of one recipe stand on both sides. Splits by recipe and by composition are
     not. The published score is R2 of reconstructed metals; beside it, recipes are generated from the prior and judged.
-    All repeats of an architecture are trained at once. What is finished is kept: after an interruption, the same command goes on.
+    All repeats of an architecture are trained at once, and with --jobs or an --engine several architectures. What is finished is
+    kept: after an interruption, the same command goes on.
 
     Examples:
       pyro-hcvae study paper 211210-DRM-total.csv --repeats 20 --epochs 800 --compile always --out study
@@ -57,6 +61,7 @@ def command(
     from pyro_hcvae.data.schema import RecipeSchema
     from pyro_hcvae.data.table import RecipeTable
     from pyro_hcvae.model.scopes import keep_freed_memory
+    from pyro_hcvae.study.engines import Engine
     from pyro_hcvae.study.paper import TABLE, begin, run_study, write_table
     from pyro_hcvae.study.protocol import SPLITS, StudyRows
     from pyro_hcvae.study.protocol import split as part
@@ -72,6 +77,7 @@ def command(
         drop_columns=drop_column or (),
         skip_bad_rows=skip_bad_rows,
     )
+    where = Engine(engine, address, jobs)  # type: ignore[arg-type]  # it checks the name itself
     rows = StudyRows.of(data)
     splits = [by for by in SPLITS if not split or by in split]
     for by in splits:
@@ -81,7 +87,14 @@ def command(
     keep_freed_memory()
     with study_progress(quiet=json) as (on_progress, on_model):
         scores = run_study(
-            rows, out, repeats=repeats, config=config, splits=splits, on_progress=on_progress, on_model=on_model
+            rows,
+            out,
+            repeats=repeats,
+            config=config,
+            splits=splits,
+            engine=where if engine != "local" or (jobs or 1) > 1 else None,
+            on_progress=on_progress,
+            on_model=on_model,
         )
     summary = write_table(scores, out)
     figure = _figure(summary, out / FIGURE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ import pandas as pd
 
 from pyro_hcvae.errors import InputError
 from pyro_hcvae.inference.checkpoints import write_atomically
+from pyro_hcvae.study.engines import Engine, Shared
 from pyro_hcvae.study.folder import kept_settings, working_alone
-from pyro_hcvae.study.models import Training, in_order, plan, published_figures
+from pyro_hcvae.study.models import Model, Training, in_order, plan, published_figures
 from pyro_hcvae.study.protocol import SPLITS, Repeat, Split, StudyRows, split
 from pyro_hcvae.study.scoring import R2, score_model
 from pyro_hcvae.study.training import OnProgress, StudyConfig, train
@@ -57,6 +59,7 @@ def run_study(
     repeats: int,
     config: StudyConfig,
     splits: Sequence[Split] = SPLITS,
+    engine: Engine | None = None,
     on_progress: OnProgress = lambda key, done, planned, going: None,
     on_model: Callable[[pd.DataFrame], None] = lambda scores: None,
 ) -> pd.DataFrame:
@@ -68,7 +71,9 @@ def run_study(
         repeats: Splits of each kind, each a member of every training.
         config: Settings of the trainings.
         splits: Which splits are made.
-        on_progress: See `train`.
+        engine: Where trainings are done, several at once; ``out`` must be seen there under the same path. None: here, one after
+            the other. The results are the same.
+        on_progress: See `train`; with an engine, called as each training ends.
         on_model: Called with the scores of each model, also of those that were there already.
 
     Returns:
@@ -80,19 +85,45 @@ def run_study(
     with working_alone(out):
         for folder in ("runs", "scores"):
             (out / folder).mkdir(exist_ok=True)
-        return _run(rows, out, repeats, config, splits, on_progress, on_model)
+        parted = {by: [split(rows.table, by, config.seed + i) for i in range(repeats)] for by in splits}
+        work = _Work(rows, parted, config, out.resolve())
+        if engine is not None:
+            missing = work.missing(plan(splits))
+            # What is sent to the workers is made only where something is missing.
+            for key in engine.run(_Work.train, Shared(work), missing) if missing else ():
+                on_progress(key, 1, 1, 0)
+        return _run(work, splits, on_progress, on_model)
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What every training needs; a training leaves its weights in the folder, whoever carries it out."""
+
+    rows: StudyRows
+    parted: dict[Split, list[Repeat]]
+    config: StudyConfig
+    out: Path
+
+    def scores(self, by: Split, model: Model) -> Path:
+        """Where the scores of a model go."""
+        return self.out / "scores" / f"{by}-{model.name}-{model.gate}-{model.weights.replace('/', '-')}.csv"
+
+    def missing(self, planned: Sequence[tuple[Split, Model]]) -> list[Training]:
+        """Trainings that a score waits for, in the order of the plan."""
+        waiting = [(by, model) for by, model in planned if not self.scores(by, model).is_file()]
+        needed = dict.fromkeys(training for by, model in waiting for training in model.trainings(by))
+        return [t for t in needed if not (self.out / "runs" / f"{t.key}.safetensors").is_file()]
+
+    def train(self, training: Training) -> str:
+        """Carry out one training; the same wherever it is done."""
+        train(training, self.rows, self.parted[training.split], self.config, self.out / "runs")
+        return training.key
 
 
 def _run(
-    rows: StudyRows,
-    out: Path,
-    repeats: int,
-    config: StudyConfig,
-    splits: Sequence[Split],
-    on_progress: OnProgress,
-    on_model: Callable[[pd.DataFrame], None],
+    work: _Work, splits: Sequence[Split], on_progress: OnProgress, on_model: Callable[[pd.DataFrame], None]
 ) -> pd.DataFrame:
-    parted = {by: [split(rows.table, by, config.seed + i) for i in range(repeats)] for by in splits}
+    rows, parted, config, out = work.rows, work.parted, work.config, work.out
     networks: dict[Training, Any] = {}
 
     def trained(training: Training, of: Sequence[Repeat]) -> Any:
@@ -102,7 +133,7 @@ def _run(
 
     parts = []
     for by, model in plan(splits):
-        file = out / "scores" / f"{by}-{model.name}-{model.gate}-{model.weights.replace('/', '-')}.csv"
+        file = work.scores(by, model)
         if not file.is_file():
             members = [trained(training, parted[by]) for training in model.trainings(by)]
             scores = score_model(model, members, by, rows, parted[by], seed=config.seed)

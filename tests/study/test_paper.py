@@ -16,6 +16,7 @@ from pyro_hcvae.data.virtual_lab import VirtualLab
 from pyro_hcvae.errors import InputError
 from pyro_hcvae.study import models, paper, training
 from pyro_hcvae.study.draws import our_draws, our_means, published_draws, rates
+from pyro_hcvae.study.engines import Engine
 from pyro_hcvae.study.models import OURS, Model, Training, published_figures
 from pyro_hcvae.study.protocol import Repeat, StudyRows, member_rows, split
 from pyro_hcvae.study.scoring import GENERATED, R2, R2_SUPPORTS, r2, score_model
@@ -77,6 +78,16 @@ def test_a_killed_study_comes_to_the_same_end(
     assert not list((tmp_path / "killed" / "runs").glob("*.checkpoint.*"))
     nothing: set[str] = set()
     pd.testing.assert_frame_equal(whole, run(rows, tmp_path / "whole", on_progress=lambda key, *_: nothing.add(key)))
+    assert not nothing
+
+
+def test_trainings_in_processes_come_to_the_same_scores(rows: StudyRows, few: None, tmp_path: Path) -> None:
+    here, ended = run(rows, tmp_path / "here"), []
+    spread = run(rows, tmp_path / "spread", engine=Engine(jobs=2), on_progress=lambda key, *_: ended.append(key))
+    pd.testing.assert_frame_equal(spread, here)
+    assert sorted(ended) == sorted(path.stem for path in (tmp_path / "spread" / "runs").iterdir())
+    nothing: list[str] = []
+    run(rows, tmp_path / "spread", engine=Engine(jobs=2), on_progress=lambda key, *_: nothing.append(key))
     assert not nothing
 
 
