@@ -271,7 +271,13 @@ class RecipeDesigner:
         return asked if file is None else asked.adding(*Constraints.from_toml(file, self.schema, prices=costs).items)
 
     def sample(
-        self, conditions: pd.DataFrame, draws_per_row: int = 1, *, guidance: int = 1, seed: int = 0
+        self,
+        conditions: pd.DataFrame,
+        draws_per_row: int = 1,
+        *,
+        guidance: int = 1,
+        as_drawn: bool = False,
+        seed: int = 0,
     ) -> Iterator[pd.DataFrame]:
         """Unfiltered posterior predictive recipes for every row of conditions.
 
@@ -280,10 +286,11 @@ class RecipeDesigner:
             draws_per_row: Draws for each row.
             guidance: How many times as many are drawn; those are kept that the predictor holds likely to show the wanted
                 performance (`guided`). 1: what the model says, as it is.
+            as_drawn: Whether numbers stay as drawn, and are not brought to the values that the table repeats (`WrittenValues`).
             seed: Fixes the draws.
 
         Yields:
-            Chunks in row order: recipe columns as drawn (neither rounded nor filtered) beside the row's conditions, indexed by
+            Chunks in row order: recipe columns (neither filtered nor rounded to the grid) beside the row's conditions, indexed by
             the row of ``conditions``.
 
         Raises:
@@ -296,14 +303,17 @@ class RecipeDesigner:
             many = draws_per_row * guidance
             at_once = max(1, _GUIDED_DRAWS // many)
             for number, start in enumerate(range(0, len(asked), at_once)):
-                several = self.sample(asked.iloc[start : start + at_once], many, seed=seed + number)
+                part = asked.iloc[start : start + at_once]
+                several = self.sample(part, many, as_drawn=as_drawn, seed=seed + number)
                 yield guided(pd.concat(several), self.predictor, draws_per_row, seed=seed + number)
             return
         packed = self.codec.encode(asked)
         for rows, drawn in draw_recipes(self.network, self.codec.layout, packed, draws_per_row, seed=seed):
             beside = asked.iloc[rows.numpy()]
-            recipes = self.codec.decode(drawn).set_index(beside.index)
-            yield pd.concat([recipes, beside], axis=1)
+            recipes = self.codec.decode(drawn)
+            if not as_drawn:
+                recipes = self.known.written(recipes)
+            yield pd.concat([recipes.set_index(beside.index), beside], axis=1)
 
     def propose(
         self,
@@ -423,13 +433,19 @@ class RecipeDesigner:
             n: Completions of each row.
             proposals: Weighted draws behind each row.
             seed: Fixes the draws.
-            as_drawn: Leave open cells as drawn instead of rounding them to the laboratory's grid.
+            as_drawn: Leave open cells as drawn, instead of at the usual values and on the laboratory's grid.
 
         Yields:
             One `Completion` a row, in order; every recipe in it is structurally valid.
         """
         yield from complete_rows(
-            self.network, self.codec, partial, n, proposals=proposals, seed=seed, as_drawn=as_drawn
+            self.network,
+            self.codec,
+            partial,
+            n,
+            proposals=proposals,
+            seed=seed,
+            written=None if as_drawn else self.known.written,
         )
 
     def score(self, table: RecipeTable, *, draws: int = 256, seed: int = 0) -> float:

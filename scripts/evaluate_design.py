@@ -35,6 +35,7 @@ def parser() -> argparse.ArgumentParser:
     out.add_argument(
         "--within", type=float, default=10.0, help="points from the target that count as met (default: 10)"
     )
+    out.add_argument("--variety", type=float, default=0.3, help="of the proposals for one pair, 0 to 1 (default: 0.3)")
     out.add_argument("--seeds", type=int, default=3, help="tables, splits and models (default: 3)")
     out.add_argument("--first-seed", type=int, default=0, help="number of the first of them (default: 0)")
     out.add_argument("--steps", type=int, default=TrainConfig().steps, help="longest training, in minibatches")
@@ -108,7 +109,9 @@ def _one(args: argparse.Namespace, seed: int) -> Iterator[pd.DataFrame]:
     proposed = []
     for label, row in asked.iterrows():
         conditions = {name: float(row[name]) for name in schema.condition_columns}
-        found = designer.propose(conditions, float(row[PERFORMANCE]), args.each, within=args.within, seed=seed).frame
+        found = designer.propose(
+            conditions, float(row[PERFORMANCE]), args.each, within=args.within, variety=args.variety, seed=seed
+        ).frame
         proposed.append(found.set_index(pd.Index([label] * len(found))))
         print(f"seed {seed}: proposed for row {label}, target {row[PERFORMANCE]:g} %", flush=True)
     yield judged("hcvae, proposals", pd.concat(proposed))

@@ -89,7 +89,7 @@ def command(
     from pyro_hcvae.data.table import RecipeTable
     from pyro_hcvae.evaluation.baselines import choose
     from pyro_hcvae.evaluation.cross_validation import cross_validate, summarise
-    from pyro_hcvae.evaluation.generators import Designer
+    from pyro_hcvae.evaluation.generators import Designer, Fits
 
     names = generator or [OURS]
     if densities and (repaired or names != [OURS]):
@@ -110,7 +110,7 @@ def command(
     )
     rows = []
     with training_progress(quiet=True) as on_interval:
-        ours = partial(Designer, settings, on_interval=on_interval, device=device)
+        ours = partial(Designer, Fits(settings, on_interval=on_interval, device=device))
         for scores in cross_validate(
             data,
             choose(names, {OURS: ours, GUIDED: partial(ours, guidance=GUIDANCE, name=GUIDED)}),

@@ -23,6 +23,9 @@ def command(
             "--guidance", min=1, help="Draw so many times as many, and keep those that fit the wanted performance best."
         ),
     ] = 1,
+    as_drawn: Annotated[
+        bool, typer.Option("--as-drawn", help="Leave numbers as drawn: not at the values that the run's table repeats.")
+    ] = False,
     seed: options.Seed = 0,
     drop_column: options.DropColumn = None,
     skip_bad_rows: options.SkipBadRows = False,
@@ -35,9 +38,10 @@ def command(
 ) -> None:
     """Draw unfiltered recipes for every row of a table of conditions.
 
-    The output has the table's own columns: recipes as the model draws them, neither rounded nor filtered, beside the row's
-    conditions and wanted performance; the draws of a row stand together, in the order of the rows. With --guidance they follow
-    the wanted performance more closely: the predictor, which shares nothing with the model, has a say in which are kept.
+    The output has the table's own columns: recipes as the model draws them, not filtered, beside the row's conditions and wanted
+    performance; the draws of a row stand together, in the order of the rows. Numbers within the noise around a value that the
+    run's table repeats are written as that value. With --guidance draws follow the wanted performance more closely: the
+    predictor, which shares nothing with the model, has a say in which are kept.
 
     Examples:
       pyro-hcvae sample runs/drm --conditions held_out.csv --draws-per-row 20 --seed 1 --out draws.csv
@@ -63,7 +67,7 @@ def command(
         options.show_findings(asked.report)
     count = 0
     with replacing(out) as file:
-        for chunk in designer.sample(asked.frame, draws_per_row, guidance=guidance, seed=seed):
+        for chunk in designer.sample(asked.frame, draws_per_row, guidance=guidance, as_drawn=as_drawn, seed=seed):
             text = designer.in_table_order(chunk).to_csv(index=False, header=count == 0, lineterminator="\n")
             file.write(text.encode())
             count += len(chunk)

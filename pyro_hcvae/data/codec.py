@@ -49,6 +49,11 @@ class Scaler:
                 return x
 
 
+def transformed(transform: Transform) -> Callable[[Floats], Floats]:
+    """The scale of a column: table values -> values on which its differences count."""
+    return partial(_forward, transform=transform)
+
+
 def _forward(values: Floats, transform: Transform) -> Floats:
     with np.errstate(divide="ignore", invalid="ignore"):
         match transform:

@@ -58,36 +58,47 @@ class Generator(Protocol):
         ...
 
 
+class Fits:
+    """Fits designers with given settings. The last one is kept, for whoever asks for the same again.
+
+    Args:
+        config: Settings; the seed is replaced.
+        on_interval: Called after each interval of training.
+        device: ``auto``, ``cpu`` or ``cuda``.
+    """
+
+    def __init__(
+        self, config: RunConfig, *, on_interval: OnInterval = lambda trainer: None, device: str = "auto"
+    ) -> None:
+        self._config, self._on_interval, self._device = config, on_interval, device
+        self._last: tuple[RecipeTable, int, RecipeDesigner] | None = None
+
+    def __call__(self, table: RecipeTable, seed: int) -> RecipeDesigner:
+        """A designer that was fitted on this very table with this seed."""
+        if self._last is None or self._last[0] is not table or self._last[1] != seed:
+            train = self._config.train.model_copy(update={"seed": seed})
+            designer = RecipeDesigner(table.schema, model=self._config.model, train=train)
+            designer.fit(table, on_interval=self._on_interval, device=self._device)
+            self._last = (table, seed, designer)
+        return self._last[2]
+
+
 class Designer:
     """The hierarchical cVAE as a generator.
 
     Args:
-        config: Settings of the fit; its seed is replaced.
+        fits: Where its fits come from. Generators that only draw differently share them; the first one's time counts.
         draws: Importance draws of the densities, for each member.
-        on_interval: Called after each interval of training.
-        device: ``auto``, ``cpu`` or ``cuda``.
         guidance: As for `RecipeDesigner.sample`.
         name: What tables of scores call it.
     """
 
-    def __init__(
-        self,
-        config: RunConfig,
-        *,
-        draws: int = 256,
-        on_interval: OnInterval = lambda trainer: None,
-        device: str = "auto",
-        guidance: int = 1,
-        name: str = "hcvae",
-    ) -> None:
-        self.name, self._config, self._draws, self._guidance = name, config, draws, guidance
-        self._on_interval, self._device = on_interval, device
+    def __init__(self, fits: Fits, *, draws: int = 256, guidance: int = 1, name: str = "hcvae") -> None:
+        self.name, self._fits, self._draws, self._guidance = name, fits, draws, guidance
 
     def fit(self, table: RecipeTable, *, seed: int) -> Self:
         """Train all members; see `Generator.fit`."""
-        train = self._config.train.model_copy(update={"seed": seed})
-        self.designer = RecipeDesigner(table.schema, model=self._config.model, train=train)
-        self.designer.fit(table, on_interval=self._on_interval, device=self._device)
+        self.designer = self._fits(table, seed)
         return self
 
     def sample(self, conditions: pd.DataFrame, draws_per_row: int, *, seed: int) -> pd.DataFrame:

@@ -17,6 +17,7 @@ from pyro_hcvae.data.codec import RecipeCodec
 from pyro_hcvae.data.conditions import Conditions
 from pyro_hcvae.data.grid import round_to_grid
 from pyro_hcvae.data.schema import Amounts, Fractions, Step
+from pyro_hcvae.data.written import WrittenValues
 from pyro_hcvae.posterior.conditional import Given
 from pyro_hcvae.posterior.partial import close_shares, given_part, keep_given
 
@@ -32,11 +33,13 @@ class Asked:
         codec: Table <-> tensors.
         conditions: One complete set of conditions with the target.
         constraints: What every proposal must satisfy.
+        written: The values to which what is drawn is brought; None: numbers stay as drawn until they are rounded.
     """
 
     codec: RecipeCodec
     conditions: Conditions
     constraints: Constraints
+    written: WrittenValues | None = None
 
     @cached_property
     def pinned(self) -> Mapping[str, Known]:
@@ -81,6 +84,7 @@ class Asked:
         return tuple(name for name in self.codec.schema.recipe_columns if not pd.isna(self.row[name].iloc[0]))
 
     def settle(self, recipes: pd.DataFrame) -> pd.DataFrame:
-        """Recipes as a laboratory would make them: fixed cells in place, everything else on the grid."""
+        """Recipes as a laboratory would make them: usual values, fixed cells in place, everything else on the grid."""
         schema = self.codec.schema
-        return round_to_grid(keep_given(recipes, self.row, schema), schema, self.fixed)
+        usual = recipes if self.written is None else self.written(recipes)
+        return round_to_grid(keep_given(usual, self.row, schema), schema, self.fixed)

@@ -17,6 +17,7 @@ from pyro_hcvae.data.grid import round_to_grid
 from pyro_hcvae.data.schema import Category, Fractions, RecipeSchema, Step
 from pyro_hcvae.data.table import RecipeTable
 from pyro_hcvae.data.validity import is_valid
+from pyro_hcvae.data.written import WrittenValues
 from pyro_hcvae.errors import InputError
 from pyro_hcvae.model.hierarchical import HierarchicalCVAE
 from pyro_hcvae.posterior.completion import complete_recipe
@@ -50,9 +51,9 @@ def complete_rows(
     *,
     proposals: int,
     seed: int,
-    as_drawn: bool = False,
+    written: WrittenValues | None,
 ) -> Iterator[Completion]:
-    """Complete each row. Arguments as for `RecipeDesigner.complete`.
+    """Complete each row. Arguments as for `RecipeDesigner.complete`; without ``written`` open cells stay as drawn.
 
     Raises:
         InputError: If a row cannot be completed; names the row and what is in conflict.
@@ -82,9 +83,10 @@ def complete_rows(
                 f"{partial.report.source}: row {row} cannot be completed: none of {out.proposed} draws agrees with the cells "
                 "that it gives. Leave more cells open, or check that they go together"
             )
-        filled = keep_given(codec.decode(out.packed), given, schema)
-        if not as_drawn:
-            filled = _rounded(filled, given, schema)
+        drawn = codec.decode(out.packed)
+        filled = keep_given(drawn, given, schema)
+        if written is not None:
+            filled = _rounded(keep_given(written(drawn), given, schema), filled, given, schema)
         beside = given[[*schema.condition_columns, schema.performance.name]]
         if named is not None:
             beside = pd.concat([beside, named.iloc[[position]]], axis=1)
@@ -98,12 +100,12 @@ def given_part(codec: RecipeCodec, row: pd.DataFrame) -> Given:
     return Given(codec.layout.unpack(codec.encode(row)[None]), _possible(row, codec.schema), _open_shares(row, codec))
 
 
-def _rounded(filled: pd.DataFrame, given: pd.DataFrame, schema: RecipeSchema) -> pd.DataFrame:
-    """Open cells on the laboratory's grid; a recipe that has no valid place on it stays as drawn."""
+def _rounded(usual: pd.DataFrame, drawn: pd.DataFrame, given: pd.DataFrame, schema: RecipeSchema) -> pd.DataFrame:
+    """Open cells at their usual values and on the laboratory's grid; a recipe that has no valid place there stays as drawn."""
     keep = [name for name in schema.recipe_columns if not pd.isna(given[name].iloc[0])]
-    rounded = round_to_grid(filled, schema, keep)
+    rounded = round_to_grid(usual, schema, keep)
     good = is_valid(rounded, schema)
-    return pd.concat([rounded[good], filled[~good]]).sort_index()
+    return pd.concat([rounded[good], drawn[~good]]).sort_index()
 
 
 def close_shares(frame: pd.DataFrame, block: Fractions, source: str, *, tolerance: float | None = None) -> None:

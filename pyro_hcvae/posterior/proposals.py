@@ -202,7 +202,7 @@ def _look(
     goal: Goal,
     request: Request,
 ) -> _Found:
-    asked = Asked(codec, request.conditions, request.constraints)
+    asked = Asked(codec, request.conditions, request.constraints, known.written)
     excluded = excluded_recipes(known, request, asked)
     hard = hard_rules(codec.schema, known.table.frame)
     allowed = partial(allowed_recipes, request, hard)

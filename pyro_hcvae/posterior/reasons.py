@@ -16,10 +16,14 @@ from pyro_hcvae.data.codec import RecipeCodec
 from pyro_hcvae.data.columns import row_hashes
 from pyro_hcvae.data.schema import Amounts, Step
 from pyro_hcvae.data.table import RecipeTable
+from pyro_hcvae.data.written import WrittenValues
 
 Floats = NDArray[np.float64]
 _STRIDES = (-1.0, -0.5, 0.5, 1.0)
 """Changes that are looked at, in standard deviations of the table."""
+_REACH = 0.1
+"""Standard deviations within which a number is taken for a value of the table: twice the default floor of the scale, in which
+95 % of what is drawn around a value lie."""
 _WORTH = 0.05
 """Smallest gain in probability that is worth a word."""
 
@@ -43,6 +47,11 @@ class KnownRecipes:
     def scale(self) -> RecipeScale:
         """What is usual among the recipes."""
         return RecipeScale.fit(self.table.schema, self.table.frame.iloc[self._recipes[1]])
+
+    @cached_property
+    def written(self) -> WrittenValues:
+        """The values that the recipes repeat; draws within the noise around one are brought to it."""
+        return WrittenValues.fit(self.codec, self.table.frame, self._recipes[0], _REACH)
 
     @cached_property
     def _recipes(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

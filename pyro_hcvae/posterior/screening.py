@@ -111,7 +111,7 @@ class Screen:
             raise InputError(str(conflict))
         schema = codec.schema
         goal = Goal(request.conditions.row[schema.performance.name], request.within)
-        asked = Asked(codec, request.conditions, request.constraints)
+        asked = Asked(codec, request.conditions, request.constraints, known.written)
         hard = hard_rules(schema, known.table.frame)
         excluded = excluded_recipes(known, request, asked)
         return cls(model, asked, predictor, goal, excluded, hard, request, least_probability)

@@ -11,7 +11,7 @@ import torch
 
 from pyro_hcvae.evaluation.cross_validation import split_folds
 from pyro_hcvae.evaluation.fold import Fold
-from pyro_hcvae.evaluation.generators import Designer
+from pyro_hcvae.evaluation.generators import Designer, Fits
 from pyro_hcvae.evaluation.reconstruction import ONE_MEMBER, held_out_density, log_density
 from pyro_hcvae.inference.config import RunConfig, TrainConfig
 from tests.laboratories import SMALL, tiny_table
@@ -27,12 +27,22 @@ def fold() -> Fold:
 
 @pytest.fixture(scope="module")
 def generator(fold: Fold) -> Designer:
-    return Designer(CONFIG, draws=16).fit(fold.train, seed=5)
+    return Designer(Fits(CONFIG), draws=16).fit(fold.train, seed=5)
 
 
 def test_it_is_fitted_with_the_seed_of_the_fold_on_the_training_rows(fold: Fold, generator: Designer) -> None:
     assert generator.designer.config == CONFIG.model_copy(update={"train": CONFIG.train.model_copy(update={"seed": 5})})
     assert generator.designer.table.frame.equals(fold.train.frame)
+
+
+def test_generators_that_only_draw_differently_share_a_fit(fold: Fold) -> None:
+    train = CONFIG.train.model_copy(update={"members": 1, "steps": 5})
+    fits = Fits(CONFIG.model_copy(update={"train": train}))
+    plain, guided = Designer(fits), Designer(fits, guidance=2, name="guided")
+    assert plain.fit(fold.train, seed=1).designer is guided.fit(fold.train, seed=1).designer
+    assert plain.fit(fold.train, seed=2).designer is not guided.designer
+    again = fold.train.select(np.arange(len(fold.train)))
+    assert guided.fit(again, seed=2).designer is not plain.designer
 
 
 def test_draws_lie_beside_the_conditions_that_they_were_asked_for(fold: Fold, generator: Designer) -> None:
@@ -74,7 +84,7 @@ def test_members_together_say_at_least_as_much_as_one_on_average(fold: Fold, gen
 
 def test_one_member_alone_is_the_ensemble(fold: Fold) -> None:
     train = CONFIG.train.model_copy(update={"members": 1, "steps": 20})
-    generator = Designer(CONFIG.model_copy(update={"train": train})).fit(fold.train, seed=0)
+    generator = Designer(Fits(CONFIG.model_copy(update={"train": train}))).fit(fold.train, seed=0)
     nats = log_density(generator.designer, fold.held, draws=4, seed=0)
     alone = nats.pop(ONE_MEMBER)
     assert torch.allclose(torch.stack(list(nats.values())).sum(dim=0), alone, atol=1e-4)

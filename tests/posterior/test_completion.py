@@ -11,11 +11,12 @@ from pyro_hcvae.data.batch import Levels
 from pyro_hcvae.data.codec import RecipeCodec
 from pyro_hcvae.data.table import RecipeTable
 from pyro_hcvae.data.validity import is_valid, structural_problems
+from pyro_hcvae.data.written import WrittenValues
 from pyro_hcvae.errors import InputError
 from pyro_hcvae.model.hierarchical import HierarchicalCVAE
 from pyro_hcvae.posterior.partial import Completion, complete_rows
 from pyro_hcvae.posterior.predictive import draw_recipes
-from tests.laboratories import tiny_codec, tiny_model, tiny_schema
+from tests.laboratories import tiny_codec, tiny_model, tiny_schema, tiny_table
 
 
 def partial(**cells: object) -> RecipeTable:
@@ -23,9 +24,15 @@ def partial(**cells: object) -> RecipeTable:
     return RecipeTable.from_frame(frame, tiny_schema(), source="partial.csv", purpose="partial")
 
 
+def rounded_only(codec: RecipeCodec) -> WrittenValues:
+    """Open cells on the grid; no value draws others to itself."""
+    table = tiny_table()
+    return WrittenValues.fit(codec, table.frame, table.recipe_ids(), reach=0.0)
+
+
 def complete(table: RecipeTable, n: int = 400, proposals: int = 4000, seed: int = 0) -> Completion:
     model, _, codec = tiny_model(stir=0.12)
-    return next(complete_rows(model, codec, table, n, proposals=proposals, seed=seed))
+    return next(complete_rows(model, codec, table, n, proposals=proposals, seed=seed, written=rounded_only(codec)))
 
 
 def prior_draws(count: int = 30_000) -> pd.DataFrame:
@@ -81,10 +88,10 @@ def test_a_guide_that_is_too_narrow_loses_few_draws() -> None:
         for part in model.stages:
             part.latent.residual_network.head.bias[..., part.latent.size :] -= 2.5  # its standard deviations
     table = partial(**{"A": 0.0, "B": 0.0, "C": 2.0})
-    done = next(complete_rows(model, codec, table, 3000, proposals=20_000, seed=0))
+    done = next(complete_rows(model, codec, table, 3000, proposals=20_000, seed=0, written=rounded_only(codec)))
     assert done.effective > 5000
     plain, _, _ = tiny_model((0,), stir=0.12)
-    expected = next(complete_rows(plain, codec, table, 3000, proposals=20_000, seed=1))
+    expected = next(complete_rows(plain, codec, table, 3000, proposals=20_000, seed=1, written=rounded_only(codec)))
     for column in "XYZ":
         assert (done.frame[column] > 0).mean() == pytest.approx((expected.frame[column] > 0).mean(), abs=0.05)
 
@@ -124,7 +131,7 @@ def test_an_open_amount_before_a_known_one_follows_the_joint(upper: bool) -> Non
 
     scaler = codec.scalers["B"]
     given = partial(B=float(np.exp(scaler.loc + scaler.scale * (1.0 if upper else -1.0))))
-    done = next(complete_rows(model, codec, given, 3000, proposals=60_000, seed=0, as_drawn=True))
+    done = next(complete_rows(model, codec, given, 3000, proposals=60_000, seed=0, written=None))
     assert (done.frame["B"] == given.frame["B"].iloc[0]).all()
     assert (done.frame["A"] > 0).mean() == pytest.approx((kept["A"] > 0).mean(), abs=0.05)
     assert high(codec, done.frame[done.frame["A"] > 0], "A").mean() == pytest.approx(expected, abs=0.07)
@@ -201,7 +208,7 @@ def test_what_names_a_row_comes_back_with_each_of_its_completions() -> None:
     )
     table = RecipeTable.from_frame(frame, schema, purpose="partial")
     model, _, codec = tiny_model(stir=0.12)
-    first, second = complete_rows(model, codec, table.select(np.array([1, 0])), 3, proposals=200, seed=0)
+    first, second = complete_rows(model, codec, table.select(np.array([1, 0])), 3, proposals=200, seed=0, written=None)
     assert (first.row, second.row) == (9, 5)
     assert first.frame["No."].tolist() == ["8"] * 3
     assert first.frame["Note"].isna().all()

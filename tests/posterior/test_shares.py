@@ -51,7 +51,7 @@ def test_given_shares_weigh_their_values(
 
     frame = pd.DataFrame([{"T": 600.0, "Yield": 50.0, **given}])
     partial = RecipeTable.from_frame(frame, tiny_schema(), purpose="partial")
-    done = next(complete_rows(model, codec, partial, 4000, proposals=40_000, seed=0, as_drawn=True))
+    done = next(complete_rows(model, codec, partial, 4000, proposals=40_000, seed=0, written=None))
     assert (done.frame[name] == value).all()
     assert np.allclose(done.frame[SHARES].sum(axis=1), 1.0)
     assert done.effective > 1000
