@@ -194,6 +194,7 @@ def show(designer: RecipeDesigner, proposals: Proposals) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from pyro_hcvae.chemistry.recipe_words import brief
     from pyro_hcvae.data.table import PROPOSAL_PREFIX
 
     schema, predictor, conditions = designer.schema, designer.predictor, proposals.conditions
@@ -249,7 +250,7 @@ def show(designer: RecipeDesigner, proposals: Proposals) -> None:
         said = [part for part in row[columns["rules broken"]].split(" | ") if part and not part.startswith("note")]
         table.add_row(
             str(row[columns["rank"]]),
-            "\n-> ".join(stage_in_words(stage, row) for stage in schema.stages),
+            "\n-> ".join(brief(stage, row) for stage in schema.stages),
             f"{row[predicted]:.0f} ({row[low]:.0f} to {row[high]:.0f})",
             f"{100 * row[reach]:.0f} %",
             "\n".join(part.partition(". ")[0] for part in said) or "nothing",
@@ -258,38 +259,3 @@ def show(designer: RecipeDesigner, proposals: Proposals) -> None:
             *([f"{row[cost]:.3g}"] if cost else []),
         )
     console.print(table)
-
-
-def stage_in_words(stage: Any, row: dict[Any, Any]) -> str:
-    """One stage of a recipe as a laboratory would write it."""
-    from pyro_hcvae.data.schema import Amounts, Category, Fractions
-
-    words = []
-    for block in stage.blocks:
-        match block:
-            case Amounts():
-                parts = [_with_unit(row[c], block.unit, c) for c in block.columns if row[c] > 0]
-                words.append(", ".join(parts) if parts else f"no {block.name}")
-            case Fractions():
-                parts = [c if row[c] == block.total else f"{row[c]:g} {c}" for c in block.columns if row[c] > 0]
-                words.append(" + ".join(parts) if parts else f"no {block.name}")
-            case Category():
-                code = row[block.column]
-                words.append(block.labels.get(str(code), f"{block.column} {code}"))
-            case _:
-                if block.optional and row[block.columns[0].name] == block.absent:
-                    words.append(f"no {block.name}")
-                else:
-                    values = [
-                        f"in {c.zero_means}"
-                        if c.zero_means is not None and row[c.name] == 0
-                        else _with_unit(row[c.name], c.unit, c.name).removesuffix(f" {c.name}")
-                        for c in block.columns
-                    ]
-                    words.append(f"{block.name} {', '.join(values)}")
-    return "; ".join(words)
-
-
-def _with_unit(value: float, unit: str, name: str) -> str:
-    """``5 wt% Ni``, without the unit where the column's name has it already."""
-    return f"{value:g} {name}" if not unit or unit in name else f"{value:g} {unit} {name}"

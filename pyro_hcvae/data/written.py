@@ -68,22 +68,25 @@ class WrittenValues:
 
     def __call__(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Draws as they would be written; columns that are no numbers of a recipe are passed on."""
-        out = frame.copy()
-        for block in self.codec.schema.blocks:
+        blocks = [block for block in self.codec.schema.blocks if not isinstance(block, Category)]
+        names = [name for block in blocks for name in block.names()]
+        if not names:
+            return frame.copy()
+        # One matrix for all of them: assigning columns to a frame costs more than everything else here.
+        matrix = frame[names].to_numpy(np.float64)
+        parts, start = [], 0
+        for block in blocks:
+            found = matrix[:, start : start + len(block.names())]
+            start += found.shape[1]
             match block:
                 case Amounts():
-                    out[list(block.columns)] = self._amounts(_numbers(frame, block), block)
+                    parts.append(self._amounts(found, block))
                 case Fractions():
-                    out[list(block.columns)] = self._shares(_numbers(frame, block), block)
+                    parts.append(self._shares(found, block))
                 case Step():
-                    done = frame[block.columns[0].name].to_numpy(np.float64) != block.absent if block.optional else True
-                    for column, scale in zip(block.columns, self._scales(block), strict=True):
-                        found, read = frame[[column.name]].to_numpy(np.float64), transformed(column.transform)
-                        usual = self._near(found, self.values[column.name], read, np.array([scale]))
-                        out[column.name] = np.where(done, usual[:, 0], found[:, 0])
-                case Category():
-                    pass
-        return out
+                    parts.append(self._settings(found, block))
+        numbers = pd.DataFrame(np.concatenate([x.T for x in parts]).T, frame.index, pd.Index(names), copy=False)
+        return pd.concat([numbers, frame.drop(columns=names)], axis=1)[list(frame.columns)]
 
     def _scales(self, block: Block) -> Floats:
         return np.array([self.codec.scalers[name].scale for name in block.names()])
@@ -99,6 +102,15 @@ class WrittenValues:
         out = found.copy()
         out[row[close], column[close]] = values[nearest[close]]
         return out
+
+    def _settings(self, found: Floats, block: Step) -> Floats:
+        """Each column brought to its values, where the step was done."""
+        columns = [
+            self._near(found[:, [i]], self.values[column.name], transformed(column.transform), scale)
+            for i, (column, scale) in enumerate(zip(block.columns, self._scales(block)[:, None], strict=True))
+        ]
+        written = np.concatenate(columns, axis=1)
+        return np.where(found[:, :1] == block.absent, found, written) if block.optional else written
 
     def _amounts(self, found: Floats, block: Amounts) -> Floats:
         """All brought to values, but where their sum would then be more than is allowed."""

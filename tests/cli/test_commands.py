@@ -134,6 +134,22 @@ def test_sample_writes_unfiltered_draws_in_the_tables_columns(laboratory: Path, 
     assert draws["A"].round(1).ne(draws["A"]).any()  # as drawn, not rounded
 
 
+def test_sample_writes_values_of_the_table_unless_told_to_leave_them(
+    laboratory: Path, cli: Command, tmp_path: Path
+) -> None:
+    designer = RecipeDesigner.load(laboratory / "run")
+    usual, drawn = tmp_path / "usual.csv", tmp_path / "drawn.csv"
+    options = ["--conditions", laboratory / "table.csv", "--draws-per-row", 3, "--out"]
+    assert cli("sample", laboratory / "run", *options, usual).code == 0
+    assert cli("sample", laboratory / "run", *options, drawn, "--as-drawn").code == 0
+    columns = list(designer.schema.recipe_columns)
+    made, raw = pd.read_csv(usual)[columns], pd.read_csv(drawn)[columns]
+    assert not made.equals(raw)
+    pd.testing.assert_frame_equal(made, designer.known.written(raw), check_dtype=False)
+    recurring = designer.known.written.values["metals"]
+    assert np.isin(made["A"], recurring).sum() > np.isin(raw["A"], recurring).sum() == 0
+
+
 def test_draws_after_a_reload_are_the_same_bits(laboratory: Path) -> None:
     asked = RecipeDesigner.load(laboratory / "run").table.frame.head(20)
     first, second = (pd.concat(RecipeDesigner.load(laboratory / "run").sample(asked, 7, seed=1)) for _ in range(2))
