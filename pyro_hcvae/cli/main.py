@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import os
 import sys
 from typing import Annotated
 
@@ -56,8 +58,24 @@ def _main(
     pass
 
 
+def _keep_output_to_ourselves() -> None:
+    """Send to standard error what compiled libraries print, as HiGHS does now and then: standard output is what commands say."""
+    out = sys.stdout
+    try:
+        if out.fileno() != 1:
+            return
+        errors = sys.stderr.fileno()
+    except (AttributeError, OSError, ValueError):  # no streams, or such as are no files: nothing to part
+        return
+    out.flush()
+    ours = os.fdopen(os.dup(1), "wb")
+    os.dup2(errors, 1)
+    sys.stdout = io.TextIOWrapper(ours, out.encoding, out.errors, line_buffering=out.isatty())
+
+
 def run() -> None:
     """Run the command line; wrong input ends with one clear message and exit code 2."""
+    _keep_output_to_ourselves()
     try:
         app()
     except InputError as error:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -330,3 +332,20 @@ def test_refitting_forgets_the_first_table() -> None:
 def test_a_designer_that_was_not_fitted_says_so() -> None:
     with pytest.raises(NotFittedError, match="call fit"):
         RecipeDesigner("drm").propose({}, 80)
+
+
+def test_what_a_library_prints_does_not_get_among_what_a_command_says() -> None:
+    program = """
+import os
+from pyro_hcvae.cli import main
+
+@main.app.command("noisy")
+def noisy() -> None:
+    os.write(1, b"from a library\\n")
+    print("from the command")
+
+main.run()
+"""
+    done = subprocess.run([sys.executable, "-c", program, "noisy"], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["from the command"]
+    assert "from a library" in done.stderr
