@@ -11,6 +11,7 @@ import pytest
 from pyro_hcvae import RecipeDesigner, RecipeSchema, RecipeTable, TrainConfig
 from pyro_hcvae.data.splits import folds
 from pyro_hcvae.data.validity import is_valid
+from pyro_hcvae.evaluation.fold import rule_scores
 from pyro_hcvae.evaluation.reconstruction import one_row_per_recipe
 
 PATH = os.environ.get("PYRO_HCVAE_DRM_CSV", "")
@@ -34,6 +35,18 @@ def test_unfiltered_draws_at_held_out_conditions_are_valid(fitted: tuple[RecipeD
     )  # a short fit; docs/results.md has the figure of the full one
     supports = next(block for block in designer.schema.blocks if block.name == "supports")
     assert (draws[list(supports.names())].sum(axis=1) == 0).mean() < 0.1
+
+
+def test_draws_written_as_in_the_table_keep_more_rules_and_nothing_else_changes(
+    fitted: tuple[RecipeDesigner, RecipeTable],
+) -> None:
+    designer, held = fitted
+    usual, drawn = (pd.concat(designer.sample(held.frame, 10, as_drawn=raw, seed=3)) for raw in (False, True))
+    kept, kept_as_drawn = (rule_scores(designer.schema, draws)["keeps the rules"] for draws in (usual, drawn))
+    assert kept > kept_as_drawn + 0.01
+    components = list(designer.schema.component_columns)
+    assert ((usual[components] > 0) == (drawn[components] > 0)).all(axis=None)
+    assert (usual["Preparation"] == drawn["Preparation"]).all()
 
 
 def test_twenty_distinct_new_recipes(fitted: tuple[RecipeDesigner, RecipeTable]) -> None:
