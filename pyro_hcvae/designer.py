@@ -243,7 +243,7 @@ class RecipeDesigner:
     @cached_property
     def known(self) -> KnownRecipes:
         """The recipes of the table, to find neighbours in; indexed on first use."""
-        return KnownRecipes(self.table, self.codec)
+        return KnownRecipes(self.table, self.codec, self.config.model.scale_floor)
 
     def conditions(self, settings: Mapping[str, float], target: float) -> Conditions:
         """Complete the conditions that are asked for with what is typical of the table.

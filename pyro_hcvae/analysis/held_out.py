@@ -34,7 +34,9 @@ def number_pits(designer: RecipeDesigner, held: pd.DataFrame, *, draws: int = 40
     """
     schema = designer.schema
     conditions = held[[*schema.condition_columns, schema.performance.name]]
-    return pits_of_draws(schema, held, pd.concat(designer.sample(conditions, draws, seed=seed)), seed=seed)
+    return pits_of_draws(
+        schema, held, pd.concat(designer.sample(conditions, draws, as_drawn=True, seed=seed)), seed=seed
+    )
 
 
 def pits_of_draws(schema: RecipeSchema, held: pd.DataFrame, drawn: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:

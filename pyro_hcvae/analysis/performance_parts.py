@@ -163,7 +163,7 @@ def performance_uncertainty(
         raise InputError("at least 2 draws are needed to see how far they differ")
     if refits is None:
         refits = Refits.fit(designer.schema, table.frame, table.recipe_ids(), seed=seed)
-    drawn = rows if given else pd.concat(designer.sample(rows, draws, seed=seed))
+    drawn = rows if given else pd.concat(designer.sample(rows, draws, as_drawn=True, seed=seed))
     parts = performance_parts(designer.predictor, refits, drawn, 1 if given else draws)
     about = pd.DataFrame(
         {

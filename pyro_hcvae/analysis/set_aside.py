@@ -62,7 +62,7 @@ def set_aside(designer: RecipeDesigner, draws_per_row: int = 50, *, seed: int = 
     chosen = members[:, designer.table.frame.index.get_indexer(held.frame.index)]
     # Draws go round the members: draw j is of member j modulo M. Enough for rows that a single member had set aside.
     count = len(members)
-    drawn = pd.concat(designer.sample(held.frame, draws_per_row * count, seed=seed))
+    drawn = pd.concat(designer.sample(held.frame, draws_per_row * count, as_drawn=True, seed=seed))
     of_member = np.arange(len(drawn)) % count
     row = np.repeat(np.arange(len(held.frame)), draws_per_row * count)
     counts = chosen[of_member, row]

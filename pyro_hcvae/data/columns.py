@@ -104,3 +104,9 @@ def row_hashes(frame: pd.DataFrame, columns: Sequence[str]) -> NDArray[np.uint64
                 part = np.round(part.astype(np.float64), 9) + 0.0
             hashes[rows] += factor * pd.util.hash_array(part)
     return hashes
+
+
+def choose_rows(wanted: NDArray[np.bool_], first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
+    """Rows of the first frame where the mask ``(rows,)`` holds, and of the second elsewhere, in their order."""
+    rows = np.concatenate([np.flatnonzero(wanted), np.flatnonzero(~wanted)])
+    return pd.concat([first[wanted], second[~wanted]]).iloc[np.argsort(rows)]

@@ -8,63 +8,100 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from pyro_hcvae.data.codec import RecipeCodec, step_settings, transformed
-from pyro_hcvae.data.schema import Amounts, Block, Category, Fractions, Step
+from pyro_hcvae.data.schema import Amounts, Category, Fractions, Step
 
 Floats = NDArray[np.float64]
+Mask = NDArray[np.bool_]
 _RECURRING = 2
 """Recipes that must share a value for it to be one that people write."""
+_MOST = 200
+"""Values of a block or column that are kept, those of the most recipes."""
+_REACH = 2.0
+"""How far a number may lie from its value, in units of the noise."""
 _DECIMALS = 9
 """Values that agree to so many decimals are one, as in `row_hashes`."""
+_ROUNDING = 1e-6
+"""What sums may be off by, as in `structural_problems`."""
+
+
+class Recurring(NamedTuple):
+    """Values that several recipes share.
+
+    Attributes:
+        values: In the unit of the column, ascending, shape ``(V,)``.
+        recipes: How many recipes have each, same shape.
+    """
+
+    values: Floats
+    recipes: Floats
+
+    @classmethod
+    def of(cls, values: Floats, exists: Mask, recipes: NDArray[np.int64]) -> Self:
+        """Count the recipes of the numbers ``(rows, columns)`` that exist, all columns together."""
+        row, column = np.nonzero(exists)
+        pairs = pd.DataFrame({"value": np.round(values[row, column], _DECIMALS), "recipe": recipes[row]})
+        counts = pairs.drop_duplicates()["value"].value_counts()
+        counts = counts[(counts >= _RECURRING) & (counts.index != 0)].head(_MOST).sort_index()
+        return cls(counts.index.to_numpy(np.float64), counts.to_numpy(np.float64))
 
 
 @dataclass(frozen=True)
 class WrittenValues:
-    """Brings numbers to the recurring value that they lie near to; others stay as they are.
+    r"""Brings numbers to the recurring value that they were most likely drawn around.
 
-    Components of a block have their values in common, as their levels do. What is present stays present, and shares keep their
-    sum: the first present component takes up what the others leave.
+    Of the values :math:`v` at most two units of noise away, each shared by :math:`n_v` recipes, a number :math:`x` gets the one
+    with the largest
+
+    .. math:: \ln n_v - \tfrac12 \left( (x - v) / \sigma \right)^2,
+
+    on the scale of its column (amounts: logarithms; shares: log odds). Numbers with no value so near stay as they are.
+    Components of a block have their values in common, as their levels do. What is present stays present, shares keep their sum,
+    and a row that could not be a recipe is left alone.
 
     Attributes:
         codec: Scales of the numbers.
-        values: Recurring values in the unit of the column, ascending; by block name for components, by column for settings.
-        reach: How far a number may lie from the value that it is brought to, in standard deviations.
+        recurring: By block name for components, by column for settings.
+        noise: :math:`\sigma`, in standard deviations of the codec: the floor of the scale of the model's numbers.
     """
 
     codec: RecipeCodec
-    values: Mapping[str, Floats]
-    reach: float
+    recurring: Mapping[str, Recurring]
+    noise: float
 
     @classmethod
-    def fit(cls, codec: RecipeCodec, frame: pd.DataFrame, recipes: NDArray[np.int64], reach: float) -> Self:
+    def fit(cls, codec: RecipeCodec, frame: pd.DataFrame, recipes: NDArray[np.int64], noise: float) -> Self:
         """Collect the values that at least two recipes share.
 
         Args:
             codec: Scales of the numbers.
             frame: Rows of `RecipeTable.frame`.
             recipes: Recipe of each row.
-            reach: See the attribute.
+            noise: See the attribute.
         """
-        values: dict[str, Floats] = {}
+        found: dict[str, Recurring] = {}
         for block in codec.schema.blocks:
             match block:
                 case Amounts():
-                    values[block.name] = _recurring(_numbers(frame, block), recipes)
+                    amounts = _numbers(frame, block)
+                    found[block.name] = Recurring.of(amounts, amounts > 0, recipes)
                 case Fractions():
-                    shares = np.round(_numbers(frame, block), _DECIMALS)
-                    values[block.name] = _recurring(np.where(shares < block.total, shares, np.nan), recipes)
+                    shares = _numbers(frame, block)
+                    parts = (shares > 0) & (np.round(shares, _DECIMALS) < block.total)
+                    found[block.name] = Recurring.of(shares, parts, recipes)
                 case Step():
                     settings = step_settings(block, frame)
-                    values |= {name: _recurring(settings[:, [i]], recipes) for i, name in enumerate(block.names())}
+                    for i, name in enumerate(block.names()):
+                        found[name] = Recurring.of(settings[:, [i]], np.isfinite(settings[:, [i]]), recipes)
                 case Category():
                     pass
-        return cls(codec, values, reach)
+        return cls(codec, found, noise)
 
     def __call__(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Draws as they would be written; columns that are no numbers of a recipe are passed on."""
@@ -88,60 +125,68 @@ class WrittenValues:
         numbers = pd.DataFrame(np.concatenate([x.T for x in parts]).T, frame.index, pd.Index(names), copy=False)
         return pd.concat([numbers, frame.drop(columns=names)], axis=1)[list(frame.columns)]
 
-    def _scales(self, block: Block) -> Floats:
-        return np.array([self.codec.scalers[name].scale for name in block.names()])
-
-    def _near(self, found: Floats, values: Floats, read: Callable[[Floats], Floats], scales: Floats) -> Floats:
-        """Numbers ``(B, F)``, those near to a value replaced by it; ``read`` says on which scale. 0 is no number."""
-        row, column = np.nonzero(found > 0)
-        if not len(row) or not len(values):
-            return found
-        at, places, allowed = read(found[row, column]), read(values), self.reach * scales[column]
-        nearest = np.searchsorted((places[1:] + places[:-1]) / 2, at)
-        close = np.abs(places[nearest] - at) <= allowed
-        out = found.copy()
-        out[row[close], column[close]] = values[nearest[close]]
-        return out
-
-    def _settings(self, found: Floats, block: Step) -> Floats:
-        """Each column brought to its values, where the step was done."""
-        columns = [
-            self._near(found[:, [i]], self.values[column.name], transformed(column.transform), scale)
-            for i, (column, scale) in enumerate(zip(block.columns, self._scales(block)[:, None], strict=True))
-        ]
-        written = np.concatenate(columns, axis=1)
-        return np.where(found[:, :1] == block.absent, found, written) if block.optional else written
-
     def _amounts(self, found: Floats, block: Amounts) -> Floats:
         """All brought to values, but where their sum would then be more than is allowed."""
-        written = self._near(found, self.values[block.name], np.log, self._scales(block))
+        written = self._near(found, found > 0, self.recurring[block.name], np.log, self._scales(block))
         if block.max_total is None:
             return written
-        too_much = (written.sum(axis=1) > block.max_total) & (found.sum(axis=1) <= block.max_total)
+        most = block.max_total * (1 + _ROUNDING)
+        too_much = (written.sum(axis=1) > most) & (found.sum(axis=1) <= most)
         result: Floats = np.where(too_much[:, None], found, written)
         return result
 
     def _shares(self, found: Floats, block: Fractions) -> Floats:
-        """All but the first present component are brought to values; it keeps what is left, where anything is."""
-        rows, first = np.arange(len(found)), (found > 0).argmax(axis=1)
-        others = np.where((found > 0) & (found < block.total), found, 0.0)
-        others[rows, first] = 0.0
-        written = self._near(
-            others, self.values[block.name], lambda x: np.log(x / (block.total - x)), self._scales(block)
-        )
-        left = np.round(found.sum(axis=1) - written.sum(axis=1), _DECIMALS)
-        written[rows, first] = left
-        result: Floats = np.where(((others > 0).any(axis=1) & (left > 0))[:, None], written, found)
+        """All but the first present one are brought to values; it keeps what is left, unless that is far from what it had."""
+        rows, present, scales = np.arange(len(found)), found > 0, self._scales(block)
+        first = present.argmax(axis=1)
+        several = (present.sum(axis=1) > 1) & ~((found < 0) | (found >= block.total)).any(axis=1)
+        several &= np.abs(found.sum(axis=1) / block.total - 1) <= _ROUNDING
+        others = present & several[:, None]
+        others[rows, first] = False
+
+        def odds(x: Floats) -> Floats:
+            return np.log(x / (block.total - x))
+
+        written = self._near(found, others, self.recurring[block.name], odds, scales)
+        written[rows, first] += found.sum(axis=1) - written.sum(axis=1)
+        left = written[rows, first] = np.round(written[rows, first], _DECIMALS)
+        good = several & (left > 0) & (left < block.total)
+        moved = np.abs(odds(left[good]) - odds(found[rows, first][good])) / scales[first[good]]
+        good[good] = moved <= _REACH * self.noise * (1 + _ROUNDING)
+        result: Floats = np.where(good[:, None], written, found)
         return result
+
+    def _settings(self, found: Floats, block: Step) -> Floats:
+        """Each column brought to its values, where the step was done and the setting is one."""
+        exists = np.isfinite(found)
+        if block.optional:
+            exists &= found[:, :1] != block.absent
+        exists[:, block.zeroable] &= found[:, block.zeroable] != 0
+        columns = []
+        for i, column in enumerate(block.columns):
+            here, scale = [i], np.array([self.codec.scalers[column.name].scale])
+            read = transformed(column.transform)
+            columns.append(self._near(found[:, here], exists[:, here], self.recurring[column.name], read, scale))
+        return np.concatenate(columns, axis=1)
+
+    def _scales(self, block: Amounts | Fractions) -> Floats:
+        return np.array([self.codec.scalers[name].scale for name in block.columns])
+
+    def _near(
+        self, found: Floats, exists: Mask, recurring: Recurring, read: Callable[[Floats], Floats], scales: Floats
+    ) -> Floats:
+        """A copy of numbers ``(B, F)``, those that exist brought to values; ``read`` puts them on the scale of the column."""
+        out = found.copy()
+        row, column = np.nonzero(exists & np.isfinite(found))
+        if len(row) and len(recurring.values):
+            gaps = read(found[row, column])[:, None] - read(recurring.values)
+            gaps /= self.noise * scales[column][:, None]
+            worth = np.where(np.abs(gaps) <= _REACH, np.log(recurring.recipes) - gaps**2 / 2, -np.inf)
+            best = worth.argmax(axis=1)
+            close = worth[np.arange(len(best)), best] > -np.inf
+            out[row[close], column[close]] = recurring.values[best[close]]
+        return out
 
 
 def _numbers(frame: pd.DataFrame, block: Amounts | Fractions) -> Floats:
     return frame[list(block.columns)].to_numpy(np.float64)
-
-
-def _recurring(values: Floats, recipes: NDArray[np.int64]) -> Floats:
-    """Numbers above 0 among ``(rows, columns)`` that several recipes have, ascending; NaN is none."""
-    row, column = np.nonzero(values > 0)
-    pairs = pd.DataFrame({"value": np.round(values[row, column], _DECIMALS), "recipe": recipes[row]}).drop_duplicates()
-    shared = pairs["value"].value_counts()
-    return np.sort(shared.index[shared >= _RECURRING].to_numpy(np.float64))

@@ -83,7 +83,7 @@ def change_columns(
     def probability(some: pd.DataFrame, at: pd.DataFrame) -> Floats:
         return goal.probability(predictor, predictor.predict(some, at))
 
-    found = helpful_changes(known, recipes, conditions, asked.settle, allowed, probability)
+    found = helpful_changes(known, recipes, conditions, asked.on_grid, allowed, probability)
     units = known.table.schema.units()
     return pd.DataFrame(
         {

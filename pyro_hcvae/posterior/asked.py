@@ -14,6 +14,7 @@ from pyro_hcvae.constraints.collection import Constraints
 from pyro_hcvae.constraints.known import Known
 from pyro_hcvae.data import sites
 from pyro_hcvae.data.codec import RecipeCodec
+from pyro_hcvae.data.columns import choose_rows
 from pyro_hcvae.data.conditions import Conditions
 from pyro_hcvae.data.grid import round_to_grid
 from pyro_hcvae.data.schema import Amounts, Fractions, Step
@@ -83,8 +84,15 @@ class Asked:
         """Recipe columns that hold a given value."""
         return tuple(name for name in self.codec.schema.recipe_columns if not pd.isna(self.row[name].iloc[0]))
 
-    def settle(self, recipes: pd.DataFrame) -> pd.DataFrame:
-        """Recipes as a laboratory would make them: usual values, fixed cells in place, everything else on the grid."""
+    def on_grid(self, recipes: pd.DataFrame) -> pd.DataFrame:
+        """Recipes with fixed cells in place and everything else on the grid."""
         schema = self.codec.schema
-        usual = recipes if self.written is None else self.written(recipes)
-        return round_to_grid(keep_given(usual, self.row, schema), schema, self.fixed)
+        return round_to_grid(keep_given(recipes, self.row, schema), schema, self.fixed)
+
+    def settle(self, recipes: pd.DataFrame) -> pd.DataFrame:
+        """Recipes as a laboratory would make them: `on_grid`, at usual values wherever these make a recipe that is asked for."""
+        plain = self.on_grid(recipes)
+        if self.written is None:
+            return plain
+        usual = self.on_grid(self.written(recipes))
+        return choose_rows(self.constraints.satisfied(usual), usual, plain)

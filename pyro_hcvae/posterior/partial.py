@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from pyro_hcvae.data import sites
 from pyro_hcvae.data.codec import RecipeCodec
+from pyro_hcvae.data.columns import choose_rows
 from pyro_hcvae.data.grid import round_to_grid
 from pyro_hcvae.data.schema import Category, Fractions, RecipeSchema, Step
 from pyro_hcvae.data.table import RecipeTable
@@ -86,7 +87,7 @@ def complete_rows(
         drawn = codec.decode(out.packed)
         filled = keep_given(drawn, given, schema)
         if written is not None:
-            filled = _rounded(keep_given(written(drawn), given, schema), filled, given, schema)
+            filled = _settled([keep_given(written(drawn), given, schema), filled], given, schema)
         beside = given[[*schema.condition_columns, schema.performance.name]]
         if named is not None:
             beside = pd.concat([beside, named.iloc[[position]]], axis=1)
@@ -100,12 +101,14 @@ def given_part(codec: RecipeCodec, row: pd.DataFrame) -> Given:
     return Given(codec.layout.unpack(codec.encode(row)[None]), _possible(row, codec.schema), _open_shares(row, codec))
 
 
-def _rounded(usual: pd.DataFrame, drawn: pd.DataFrame, given: pd.DataFrame, schema: RecipeSchema) -> pd.DataFrame:
-    """Open cells at their usual values and on the laboratory's grid; a recipe that has no valid place there stays as drawn."""
+def _settled(forms: Sequence[pd.DataFrame], given: pd.DataFrame, schema: RecipeSchema) -> pd.DataFrame:
+    """Each recipe in the first of its forms that is valid with its open cells on the grid; where none is, the last form as it is."""
     keep = [name for name in schema.recipe_columns if not pd.isna(given[name].iloc[0])]
-    rounded = round_to_grid(usual, schema, keep)
-    good = is_valid(rounded, schema)
-    return pd.concat([rounded[good], drawn[~good]]).sort_index()
+    out = forms[-1]
+    for form in reversed(forms):
+        rounded = round_to_grid(form, schema, keep)
+        out = choose_rows(is_valid(rounded, schema), rounded, out)
+    return out
 
 
 def close_shares(frame: pd.DataFrame, block: Fractions, source: str, *, tolerance: float | None = None) -> None:

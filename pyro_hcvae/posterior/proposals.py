@@ -226,7 +226,8 @@ def excluded_recipes(known: KnownRecipes, request: Request, asked: Asked) -> pd.
     parts = [recipes.iloc[:0] if request.allow_known else recipes]
     if request.pending is not None:
         parts.append(_whole(request.pending, columns))
-    # As written, as rounded, and as rounded but for fixed cells, which may lie off the grid.
+    # As they stand or as a draw of them would be written; as rounded, but perhaps for fixed cells, which may lie off the grid.
+    parts += [known.written(part) for part in parts]
     rounded = [round_to_grid(part, schema, keep) for part in parts for keep in ((), asked.fixed)]
     return pd.concat([*parts, *rounded], ignore_index=True)
 

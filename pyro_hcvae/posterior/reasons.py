@@ -21,9 +21,6 @@ from pyro_hcvae.data.written import WrittenValues
 Floats = NDArray[np.float64]
 _STRIDES = (-1.0, -0.5, 0.5, 1.0)
 """Changes that are looked at, in standard deviations of the table."""
-_REACH = 0.1
-"""Standard deviations within which a number is taken for a value of the table: twice the default floor of the scale, in which
-95 % of what is drawn around a value lie."""
 _WORTH = 0.05
 """Smallest gain in probability that is worth a word."""
 
@@ -38,10 +35,12 @@ class KnownRecipes:
     Attributes:
         table: Rows of the laboratory.
         codec: Fitted on them.
+        noise: Floor of the scale of the model's numbers, in standard deviations.
     """
 
     table: RecipeTable
     codec: RecipeCodec
+    noise: float = 0.05
 
     @cached_property
     def scale(self) -> RecipeScale:
@@ -51,7 +50,7 @@ class KnownRecipes:
     @cached_property
     def written(self) -> WrittenValues:
         """The values that the recipes repeat; draws within the noise around one are brought to it."""
-        return WrittenValues.fit(self.codec, self.table.frame, self._recipes[0], _REACH)
+        return WrittenValues.fit(self.codec, self.table.frame, self._recipes[0], self.noise)
 
     @cached_property
     def _recipes(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

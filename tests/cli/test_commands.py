@@ -148,7 +148,7 @@ def test_sample_writes_values_of_the_table_unless_told_to_leave_them(
     made, raw = pd.read_csv(usual)[columns], pd.read_csv(drawn)[columns]
     assert not made.equals(raw)
     pd.testing.assert_frame_equal(made, designer.known.written(raw), check_dtype=False)
-    recurring = designer.known.written.values["metals"]
+    recurring = designer.known.written.recurring["metals"].values
     assert np.isin(made["A"], recurring).sum() > np.isin(raw["A"], recurring).sum() == 0
 
 

@@ -27,7 +27,7 @@ def partial(**cells: object) -> RecipeTable:
 def rounded_only(codec: RecipeCodec) -> WrittenValues:
     """Open cells on the grid; no value draws others to itself."""
     table = tiny_table()
-    return WrittenValues.fit(codec, table.frame, table.recipe_ids(), reach=0.0)
+    return WrittenValues.fit(codec, table.frame, table.recipe_ids(), noise=1e-9)
 
 
 def complete(table: RecipeTable, n: int = 400, proposals: int = 4000, seed: int = 0) -> Completion:
