@@ -1,4 +1,4 @@
-"""Draw recipes from the posterior predictive of a run, as the model has them: neither rounded nor filtered.
+"""Draw recipes from the posterior predictive of a run, as the model has them: numbers as drawn, nothing rounded or filtered.
 
 For each row of conditions, and each of its draws,
 
@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             for name, value in chosen.assumed.items():
                 print(f"not set, taken as typical of the table: {name} = {value:g}")
             asked = chosen.frame()
-        drawn = pd.concat(designer.sample(asked, args.draws, seed=args.seed))
+        drawn = pd.concat(designer.sample(asked, args.draws, as_drawn=True, seed=args.seed))
         write_csv(designer.in_table_order(drawn), args.out)
     except InputError as error:
         options.error(str(error))

@@ -18,7 +18,10 @@ def command(
     out: Annotated[Path | None, typer.Option("--out", help="CSV file; default: PARTIAL_completed.csv.")] = None,
     proposals: Annotated[int, typer.Option("--proposals", min=1, help="Weighted draws behind each row.")] = 2000,
     as_drawn: Annotated[
-        bool, typer.Option("--as-drawn", help="Do not round open cells to the laboratory's grid.")
+        bool,
+        typer.Option(
+            "--as-drawn", help="Leave open cells as drawn: neither at usual values nor on the laboratory's grid."
+        ),
     ] = False,
     seed: options.Seed = 0,
     drop_column: options.DropColumn = None,

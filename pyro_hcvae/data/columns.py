@@ -106,7 +106,7 @@ def row_hashes(frame: pd.DataFrame, columns: Sequence[str]) -> NDArray[np.uint64
     return hashes
 
 
-def choose_rows(wanted: NDArray[np.bool_], first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
-    """Rows of the first frame where the mask ``(rows,)`` holds, and of the second elsewhere, in their order."""
-    rows = np.concatenate([np.flatnonzero(wanted), np.flatnonzero(~wanted)])
-    return pd.concat([first[wanted], second[~wanted]]).iloc[np.argsort(rows)]
+def join_rows(mask: NDArray[np.bool_], where: pd.DataFrame, elsewhere: pd.DataFrame) -> pd.DataFrame:
+    """Put together the rows of a table ``(rows,)`` that a mask has split, in their order."""
+    rows = np.concatenate([np.flatnonzero(mask), np.flatnonzero(~mask)])
+    return pd.concat([where, elsewhere]).iloc[np.argsort(rows)]

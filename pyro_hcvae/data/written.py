@@ -49,7 +49,7 @@ class Recurring(NamedTuple):
         pairs = pd.DataFrame({"value": np.round(values[row, column], _DECIMALS), "recipe": recipes[row]})
         counts = pairs.drop_duplicates()["value"].value_counts()
         counts = counts[(counts >= _RECURRING) & (counts.index != 0)].head(_MOST).sort_index()
-        return cls(counts.index.to_numpy(np.float64), counts.to_numpy(np.float64))
+        return cls(np.asarray(counts.index, dtype=np.float64), np.asarray(counts, dtype=np.float64))
 
 
 @dataclass(frozen=True)

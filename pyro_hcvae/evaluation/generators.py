@@ -44,7 +44,7 @@ class Generator(Protocol):
         ...
 
     def sample(self, conditions: pd.DataFrame, draws_per_row: int, *, seed: int) -> pd.DataFrame:
-        """Draw recipes, as they come: nothing is repaired.
+        """Draw recipes, as the generator hands them out: nothing is filtered or repaired.
 
         Args:
             conditions: Condition columns and the performance column (what is wanted), ``B`` rows.
@@ -87,7 +87,7 @@ class Designer:
     """The hierarchical cVAE as a generator.
 
     Args:
-        fits: Where its fits come from. Generators that only draw differently share them; the first one's time counts.
+        fits: Where its fits come from. Generators that only draw differently share a fit, whose time the first reports.
         draws: Importance draws of the densities, for each member.
         guidance: As for `RecipeDesigner.sample`.
         name: What tables of scores call it.

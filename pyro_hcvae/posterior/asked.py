@@ -14,7 +14,7 @@ from pyro_hcvae.constraints.collection import Constraints
 from pyro_hcvae.constraints.known import Known
 from pyro_hcvae.data import sites
 from pyro_hcvae.data.codec import RecipeCodec
-from pyro_hcvae.data.columns import choose_rows
+from pyro_hcvae.data.columns import join_rows
 from pyro_hcvae.data.conditions import Conditions
 from pyro_hcvae.data.grid import round_to_grid
 from pyro_hcvae.data.schema import Amounts, Fractions, Step
@@ -91,8 +91,8 @@ class Asked:
 
     def settle(self, recipes: pd.DataFrame) -> pd.DataFrame:
         """Recipes as a laboratory would make them: `on_grid`, at usual values wherever these make a recipe that is asked for."""
-        plain = self.on_grid(recipes)
         if self.written is None:
-            return plain
+            return self.on_grid(recipes)
         usual = self.on_grid(self.written(recipes))
-        return choose_rows(self.constraints.satisfied(usual), usual, plain)
+        good = self.constraints.satisfied(usual)
+        return usual if good.all() else join_rows(good, usual[good], self.on_grid(recipes[~good]))

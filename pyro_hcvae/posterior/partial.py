@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pyro_hcvae.data import sites
 from pyro_hcvae.data.codec import RecipeCodec
-from pyro_hcvae.data.columns import choose_rows
+from pyro_hcvae.data.columns import join_rows
 from pyro_hcvae.data.grid import round_to_grid
 from pyro_hcvae.data.schema import Category, Fractions, RecipeSchema, Step
 from pyro_hcvae.data.table import RecipeTable
@@ -102,12 +102,13 @@ def given_part(codec: RecipeCodec, row: pd.DataFrame) -> Given:
 
 
 def _settled(forms: Sequence[pd.DataFrame], given: pd.DataFrame, schema: RecipeSchema) -> pd.DataFrame:
-    """Each recipe in the first of its forms that is valid with its open cells on the grid; where none is, the last form as it is."""
+    """Each recipe in the first of its forms that is valid with its open cells on the grid; else in the last form as it is."""
     keep = [name for name in schema.recipe_columns if not pd.isna(given[name].iloc[0])]
     out = forms[-1]
     for form in reversed(forms):
         rounded = round_to_grid(form, schema, keep)
-        out = choose_rows(is_valid(rounded, schema), rounded, out)
+        good = is_valid(rounded, schema)
+        out = join_rows(good, rounded[good], out[~good])
     return out
 
 

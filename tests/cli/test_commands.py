@@ -133,7 +133,7 @@ def test_sample_writes_unfiltered_draws_in_the_tables_columns(laboratory: Path, 
     assert len(draws) == 30
     assert (draws["T"].to_numpy() == table["T"].head(6).repeat(5).to_numpy()).all()
     assert (draws["Yield"].to_numpy() == table["Yield"].head(6).repeat(5).to_numpy()).all()
-    assert draws["A"].round(1).ne(draws["A"]).any()  # as drawn, not rounded
+    assert draws["A"].round(1).ne(draws["A"]).any()  # no grid: what is near to no value of the table stays as drawn
 
 
 def test_sample_writes_values_of_the_table_unless_told_to_leave_them(

@@ -11,7 +11,7 @@ from pyro_hcvae.data.batch import Levels
 from pyro_hcvae.data.codec import RecipeCodec
 from pyro_hcvae.data.table import RecipeTable
 from pyro_hcvae.data.validity import is_valid, structural_problems
-from pyro_hcvae.data.written import WrittenValues
+from pyro_hcvae.data.written import Recurring, WrittenValues
 from pyro_hcvae.errors import InputError
 from pyro_hcvae.model.hierarchical import HierarchicalCVAE
 from pyro_hcvae.posterior.partial import Completion, complete_rows
@@ -79,6 +79,24 @@ def test_a_given_amount_moves_what_is_open_as_rejection_says() -> None:
     done = complete(partial(A=2.0), n=3000, proposals=60_000).frame
     assert (done["A"] == 2.0).all()
     assert (done["B"] > 0).mean() == pytest.approx((near["B"] > 0).mean(), abs=0.08)
+
+
+def test_open_numbers_stand_at_usual_values_and_given_ones_as_given() -> None:
+    model, _, codec = tiny_model(stir=0.12)
+    none = Recurring(np.empty(0), np.empty(0))
+    to = WrittenValues(
+        codec,
+        {"metals": Recurring(np.array([5.0]), np.ones(1)), "supports": none, "Red T": none, "Red H2": none},
+        noise=25.0,
+    )
+    done = next(complete_rows(model, codec, partial(A=4.2), 200, proposals=2000, seed=0, written=to)).frame
+    assert (done["A"] == 4.2).all()
+    assert set(done["B"]) | set(done["C"]) == {0.0, 5.0}
+    # Given 15.2, nothing but 4.8 is left: the usual 5 does not fit, and what is open stands on the grid.
+    done = next(complete_rows(model, codec, partial(A=15.2), 200, proposals=20_000, seed=0, written=to)).frame
+    others = done[["B", "C"]].to_numpy()
+    assert 0 < others.max() <= 4.5
+    assert np.allclose(others % 0.5, 0)
 
 
 def test_a_guide_that_is_too_narrow_loses_few_draws() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -12,10 +13,13 @@ from pyro_hcvae import InputError, RecipeDesigner, RecipeSchema, RecipeTable, Tr
 from pyro_hcvae.constraints.collection import Constraints
 from pyro_hcvae.data.codec import RecipeCodec
 from pyro_hcvae.data.conditions import resolve_conditions
+from pyro_hcvae.data.grid import round_to_grid
 from pyro_hcvae.data.validity import is_valid
 from pyro_hcvae.data.virtual_lab import VirtualLab
+from pyro_hcvae.data.written import Recurring, WrittenValues
 from pyro_hcvae.posterior.asked import Asked
 from pyro_hcvae.posterior.candidates import Goal
+from pyro_hcvae.posterior.proposals import Request, propose_recipes
 from pyro_hcvae.posterior.search import SearchConfig
 from tests.laboratories import SMALL, tiny_schema, tiny_table
 
@@ -123,6 +127,54 @@ def test_a_share_just_below_the_whole_stays_what_was_asked() -> None:
     assert np.isnan(asked.row["SiO2"].iloc[0])
     settled = asked.settle(table.frame[list(table.schema.recipe_columns)].assign(MgO=0.5, SiO2=0.5))
     assert (settled["MgO"] == 0.98).all()
+
+
+NOTHING = Recurring(np.empty(0), np.empty(0))
+RECIPE = dict.fromkeys("ABCXYZ", 0.0) | {"X": 1.0, "Method": "wet", "Red T": 0.0, "Red H2": 0.0}
+
+
+def usual(codec: RecipeCodec, **recurring: float) -> WrittenValues:
+    """One value each that numbers of a block or column are brought to, from however far away."""
+    values = {name: Recurring(np.array([x]), np.array([9.0])) for name, x in recurring.items()}
+    names = dict.fromkeys(("metals", "supports", "Red T", "Red H2"), NOTHING)
+    return WrittenValues(codec, names | values, noise=25.0)
+
+
+@pytest.mark.parametrize(
+    ("texts", "drawn", "settled"),
+    [
+        ([], 5.4, 5.0),
+        (["A >= 5.5"], 5.4, 5.5),  # the usual value would break it
+        (["A 4..6"], 5.4, 5.0),
+        (["A = 5.25"], 5.4, 5.25),
+        (["B = 0.5"], 5.4, 5.0),
+        (["B = 15.5"], 4.4, 4.5),  # with the usual value there would be too much
+    ],
+)
+def test_usual_values_give_way_to_what_is_asked_for(
+    designer: RecipeDesigner, texts: list[str], drawn: float, settled: float
+) -> None:
+    asked = Asked(
+        designer.codec,
+        designer.conditions({"T": 650}, 80),
+        designer.constraints(texts),
+        usual(designer.codec, metals=5.0),
+    )
+    assert asked.settle(pd.DataFrame([{**RECIPE, "A": drawn}]))["A"].iloc[0] == settled
+
+
+def test_proposals_stand_at_usual_values_and_known_recipes_near_them_are_not_new(designer: RecipeDesigner) -> None:
+    known = replace(designer.known)
+    known.__dict__["written"] = usual(designer.codec, metals=3.0)
+    conditions, constraints = designer.conditions({"T": 650}, 80), designer.constraints(["metals exactly 1"])
+    request = Request(conditions, 5, constraints, search=SHORT)
+    made = propose_recipes(designer.network, designer.codec, known, designer.predictor, request).frame
+    amounts = made[list("ABC")].to_numpy()
+    assert set(amounts[amounts > 0]) == {3.0}
+    one_metal = designer.table.frame[(designer.table.frame[list("ABC")] > 0).sum(axis=1) == 1]
+    columns = list(designer.schema.recipe_columns)
+    would_be = round_to_grid(known.written(one_metal[columns]), designer.schema)
+    assert not pd.concat([would_be.drop_duplicates(), made[columns]]).duplicated().any()
 
 
 @pytest.mark.parametrize(("change", "said"), [({"Red T": np.nan}, "row 3, column 'Red T'"), (None, "lack the columns")])
