@@ -15,7 +15,7 @@ from pyro_hcvae.data.table import RecipeTable
 from pyro_hcvae.errors import InputError
 from pyro_hcvae.evaluation.baselines import BASELINES, MarginalBootstrap, choose
 from pyro_hcvae.evaluation.cross_validation import REAL, cross_validate, split_folds, summarise
-from pyro_hcvae.evaluation.generators import Designer
+from pyro_hcvae.evaluation.generators import Designer, Fits
 from pyro_hcvae.inference.config import RunConfig, TrainConfig
 from tests.laboratories import SMALL, tiny_frame, tiny_schema, tiny_table
 
@@ -73,7 +73,7 @@ def test_scores_say_whose_they_are() -> None:
 def test_without_draws_there_is_what_a_density_says_alone() -> None:
     seen: list[tuple[RecipeTable, int, pd.DataFrame]] = []
     config = RunConfig(model=SMALL, train=TrainConfig(members=1, steps=2, batch_size=8, compile="never"))
-    generators = {"spy": partial(Spy, seen), "hcvae": partial(Designer, config, draws=4)}
+    generators = {"spy": partial(Spy, seen), "hcvae": partial(Designer, Fits(config), draws=4)}
     scores = list(cross_validate(tiny_table(24), generators, folds_count=2, draws_per_row=0))
     assert [row["generator"] for row in scores] == ["spy", "hcvae"] * 2
     assert not seen
