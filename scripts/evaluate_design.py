@@ -53,6 +53,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         if min(args.pairs, args.each, args.seeds) < 1 or args.recipes < 10:
             raise InputError("give at least 10 --recipes, and at least one of --pairs, --each and --seeds")
+        if not 0 <= args.variety <= 1:
+            raise InputError(f"variety must lie between 0 and 1, got {args.variety:g}")
         if args.out is not None:
             check_out(args.out, force=True)
         parts = [part for seed in range(args.first_seed, args.first_seed + args.seeds) for part in _one(args, seed)]
