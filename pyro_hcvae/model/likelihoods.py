@@ -157,7 +157,10 @@ class Numbers(TorchDistribution):  # type: ignore[misc]
         state, chain = self._state, self._head.chain
         if chain is not None:
             messages = chain(value.gather(-1, self.positions), self._gaussians, self.positions, self.exists)
-            state = state + messages.cumsum(dim=-2) - messages
+            heard = [torch.zeros_like(messages[..., 0, :])]
+            for message in messages.unbind(-2)[:-1]:  # few: a compiler fuses sums, and no cumsum
+                heard.append(heard[-1] + message)
+            state = state + torch.stack(heard, dim=-2)
         parameters = self._head.mixture(state, self._gaussians)
         return SparseMixture(*parameters, self.positions, self.exists, self._head.features).log_prob(value)
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import ctypes
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pyro
@@ -14,6 +15,7 @@ import torch
 
 _MANY_ROWS = 4000
 """Members times rows from which oneDNN's kernel makes up for what a call of it costs (docs/benchmarks.md)."""
+_PROCESSORS = Path("/proc/cpuinfo")
 
 
 @contextmanager
@@ -24,12 +26,13 @@ def computing_scope(rows: int = 0) -> Iterator[None]:
     further cores serve further processes.
 
     Args:
-        rows: Members times rows of the batches inside; see `fast_matmul`.
+        rows: Members times rows of the batches inside: from some thousands on `fast_matmul` pays, but on Intel's processors.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        with pyro.validation_enabled(False), fast_matmul() if rows >= _MANY_ROWS else nullcontext():
+        quicker = rows >= _MANY_ROWS and not _made_by_intel()
+        with pyro.validation_enabled(False), fast_matmul() if quicker else nullcontext():
             yield
     finally:
         torch.set_num_threads(threads)
@@ -76,6 +79,17 @@ def _precision(settings: Any, value: str) -> Iterator[None]:
         # Reading gives what is inherited; writing that back would hide later changes of what it is inherited from.
         inherited = before == torch.backends.mkldnn.fp32_precision
         settings.fp32_precision = "none" if inherited else before
+
+
+@cache
+def _made_by_intel() -> bool:
+    """Whether the default kernels, those of Intel's MKL, are on the processors that they were written for: there they are quicker.
+
+    Told by the maker's name and not by a clock, so that a run repeated gives the same bits.
+    """
+    with suppress(OSError):
+        return "GenuineIntel" in _PROCESSORS.read_text(encoding="utf-8")
+    return False
 
 
 def _matmul_settings() -> Any:
