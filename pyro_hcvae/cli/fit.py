@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -15,6 +15,8 @@ from pyro_hcvae.errors import InputError
 if TYPE_CHECKING:
     from pyro_hcvae.designer import RecipeDesigner
     from pyro_hcvae.inference.config import RunConfig
+
+Unseen = Literal["recipe", "composition", "laboratory"]
 
 
 def command(
@@ -33,6 +35,13 @@ def command(
     members: Annotated[int | None, typer.Option("--members", min=1, help="Replicates trained at once [5].")] = None,
     steps: Annotated[
         int | None, typer.Option("--steps", min=1, help="Longest training, in minibatches [3000].")
+    ] = None,
+    unseen: Annotated[
+        Unseen | None,
+        typer.Option(
+            "--unseen",
+            help="What is to be new about recipes: for other laboratories, other settings serve (default: recipe).",
+        ),
     ] = None,
     seed: Annotated[int | None, typer.Option("--seed", min=0, max=2**31, help="Seed of the run [0].")] = None,
     jobs: options.Jobs = None,
@@ -73,6 +82,8 @@ def command(
     quiet = quiet or json
     overrides = {"members": members, "steps": steps, "seed": seed, "jobs": jobs, "compile": compilation}
     settings = None if resume is not None else run_config(config, overrides)
+    if settings is not None and unseen is not None:
+        settings = settings.model_copy(update={"train": settings.train.for_unseen(unseen)})
 
     from pyro_hcvae.data.schema import RecipeSchema
     from pyro_hcvae.data.table import RecipeTable

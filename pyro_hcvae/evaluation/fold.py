@@ -7,6 +7,7 @@ from functools import cached_property
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from pyro_hcvae.chemistry.rules import broken_rules, feasibility_rules
 from pyro_hcvae.data.features import RecipeFeatures
@@ -50,6 +51,12 @@ class Fold:
         return one_row_per_recipe(self.train, seed=self.seed)
 
     @cached_property
+    def rows(self) -> pd.Series:
+        """Number of rows that the recipe of each held-out row has, by the label of the row."""
+        recipes = self.test.recipe_ids()
+        return pd.Series(np.bincount(recipes)[recipes], index=self.test.frame.index).loc[self.held.frame.index]
+
+    @cached_property
     def conditions(self) -> pd.DataFrame:
         """What draws are asked for: conditions and performance of the held-out rows."""
         schema = self.train.schema
@@ -64,7 +71,7 @@ class Fold:
         draws = self._shuffled(draws)
         held, seen = self.held.frame, self.seen.frame
         return {
-            **rule_scores(self.train.schema, draws),
+            **rule_scores(self.train.schema, draws, self.rows.loc[draws.index].to_numpy()),
             **realism(self._features, held, draws, seen, seed=self.seed),
             **novelty(self.repair, self.train.frame, draws),
             **memorisation(self._features, held, draws, seen),
@@ -77,7 +84,7 @@ class Fold:
         """What real recipes reach: the held-out ones by the rules, training recipes in the place of draws by the rest."""
         held = self.held.frame
         return {
-            **rule_scores(self.train.schema, held),
+            **rule_scores(self.train.schema, held, self.rows.to_numpy()),
             **real_against_real(self._features, held, self.seen.frame, seed=self.seed),
             **{
                 name.replace(", real recipes", ""): value
@@ -115,11 +122,22 @@ class Fold:
         return {name: value for part in parts for name, value in part.items()}
 
 
-def rule_scores(schema: RecipeSchema, draws: pd.DataFrame) -> dict[str, float]:
-    """Structural validity and what breaks it, and the share of draws that keep all rules of the schema but advice."""
+def rule_scores(schema: RecipeSchema, draws: pd.DataFrame, rows: NDArray[np.int64] | None = None) -> dict[str, float]:
+    """Structural validity and what breaks it, and the share of draws that keep all rules of the schema but advice.
+
+    Args:
+        schema: Meaning of the columns.
+        draws: Recipes with their conditions.
+        rows: Rows of the table that each draw stands for, shape ``(draws,)``. With them both shares are told ``by row`` too: each
+            draw counts so often. Over a random row of each recipe that estimates the share of all rows without bias.
+    """
     broken = structural_problems(draws, schema)
-    out = {"valid": float(1 - broken.any(axis=1).mean())}
+    bad = {"valid": broken.any(axis=1)}
+    out = {"valid": float(1 - bad["valid"].mean())}
     out |= {f"broken: {rule}": float(share) for rule, share in broken.mean().items() if share > 0}
     if rules := [rule for rule in feasibility_rules(schema) if not rule.advice]:
-        out["keeps the rules"] = float(1 - broken_rules(draws, rules).any(axis=1).mean())
+        bad["keeps the rules"] = broken_rules(draws, rules).any(axis=1)
+        out["keeps the rules"] = float(1 - bad["keeps the rules"].mean())
+    if rows is not None:
+        out |= {f"{name}, by row": float(1 - each.repeat(rows.tolist()).mean()) for name, each in bad.items()}
     return out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -12,8 +13,17 @@ from pyro_hcvae.model.config import ModelConfig
 Positive = Annotated[float, Field(gt=0)]
 Beta = Annotated[float, Field(ge=BETA_FLOOR)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Unseen = Literal["recipe", "composition", "laboratory"]
 PerMember = Literal["learning_rate", "beta_warmup", "final_beta"]
 PER_MEMBER: tuple[PerMember, ...] = get_args(PerMember)
+
+
+_UNSEEN_LABORATORY: Mapping[str, float | str] = {
+    "steps": 2000,
+    "learning_rate": 1e-3,
+    "condition_jitter": 1.0,
+    "condition_dropout": 0.7,
+}
 
 
 class TrainConfig(BaseModel):
@@ -51,7 +61,7 @@ class TrainConfig(BaseModel):
     """Share of rows of which the model is told only some of the conditions."""
     validation_fraction: float = Field(default=0.15, gt=0, le=0.5)
     """Share of the groups that each member sets aside for early stopping."""
-    validation_group: Literal["recipe", "composition", "laboratory"] = "recipe"
+    validation_group: Unseen = "recipe"
     """What is kept whole when validation rows are set aside."""
     compile: Literal["auto", "always", "never"] = "auto"
     """Whether a step is compiled ahead of time: if the planned steps pay for it, always, or never."""
@@ -71,6 +81,21 @@ class TrainConfig(BaseModel):
         if self.gamma != "balanced" and isinstance(self.gamma[0], tuple) and len(self.gamma) != self.members:
             raise ValueError(f"gamma: {len(self.gamma)} lists for {self.members} members")
         return self
+
+    def for_unseen(self, by: Unseen) -> TrainConfig:
+        """The settings for recipes of what the table does not hold; those that were chosen by name stay as they are.
+
+        Args:
+            by: ``recipe``: another recipe, in a laboratory like those of the table; ``composition``: other metals or supports;
+                ``laboratory``: other feeds and contact times. Members then stop early by groups of that kind, and for other
+                laboratories hardly listen to the conditions: what holds for those of the table holds there alone
+                (docs/decisions/0015).
+        """
+        usual = _UNSEEN_LABORATORY if by == "laboratory" else {}
+        update = {name: value for name, value in usual.items() if name not in self.model_fields_set}
+        if "validation_group" not in self.model_fields_set:
+            update["validation_group"] = by
+        return self.model_copy(update=update)
 
     def each(self, name: PerMember) -> tuple[float, ...]:
         """A setting of every member."""

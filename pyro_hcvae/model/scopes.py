@@ -83,7 +83,7 @@ def _precision(settings: Any, value: str) -> Iterator[None]:
 
 @cache
 def _made_by_intel() -> bool:
-    """Whether the default kernels, those of Intel's MKL, are on the processors that they were written for: there they are quicker.
+    """Whether the default kernels, those of MKL, run on the processors that they were written for: there they are quicker.
 
     Told by the maker's name and not by a clock, so that a run repeated gives the same bits.
     """

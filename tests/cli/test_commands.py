@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +47,20 @@ def test_fit_can_be_repeated_to_the_same_bits(laboratory: Path, cli: Command, tm
     assert json.loads(result.out)["recipes"] == 40
     weights = [(folder / "weights.safetensors").read_bytes() for folder in (laboratory / "run", tmp_path / "again")]
     assert weights[0] == weights[1]
+
+
+def test_fit_for_unseen_laboratories_takes_their_settings(laboratory: Path, cli: Command, tmp_path: Path) -> None:
+    result = cli(
+        "fit", laboratory / "table.csv", "--schema", laboratory / "schema.toml", "--config", laboratory / "config.toml",
+        "--unseen", "laboratory", "--out", tmp_path / "run", "--quiet",
+    )  # fmt: skip
+    assert result.code == 0, result.err
+    settings, usual = (
+        tomllib.loads((at / "config.toml").read_text())["train"] for at in (tmp_path / "run", laboratory / "run")
+    )
+    assert settings["validation_group"] == "laboratory"
+    assert settings["condition_jitter"] > usual["condition_jitter"]
+    assert settings["steps"] == usual["steps"]  # config.toml says so
 
 
 def test_fit_shows_progress_and_the_import_report(laboratory: Path, cli: Command, tmp_path: Path) -> None:

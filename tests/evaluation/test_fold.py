@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,7 @@ from pyro_hcvae.data.table import RecipeTable
 from pyro_hcvae.data.virtual_lab import VirtualLab
 from pyro_hcvae.evaluation.baselines import MarginalBootstrap
 from pyro_hcvae.evaluation.cross_validation import split_folds
-from pyro_hcvae.evaluation.fold import ALL_ROWS, Fold
+from pyro_hcvae.evaluation.fold import ALL_ROWS, Fold, rule_scores
 from tests.evaluation.broken import broken_draws
 
 DRAWS = 2
@@ -39,6 +40,14 @@ def resampled(fold: Fold) -> dict[str, float]:
 def copied(fold: Fold) -> dict[str, float]:
     held = fold.held.frame
     return fold.score(held.loc[np.repeat(held.index, DRAWS)])
+
+
+@pytest.fixture(scope="module")
+def uneven(fold: Fold) -> Fold:
+    """Of the 15 held-out recipes with their 49 rows, one of five rows and one of three break a rule in all of them."""
+    frame = fold.test.frame.copy()
+    frame.loc[fold.test.recipe_ids() == 2, ["Ni", "Co", "Pt"]] = [0.0, 0.0, 6.0]
+    return replace(fold, test=replace(fold.test, frame=frame))
 
 
 def test_held_out_recipes_are_new_and_stand_in_one_row_each(fold: Fold) -> None:
@@ -67,7 +76,8 @@ def test_a_resampler_is_valid_and_knows_nothing_new(resampled: dict[str, float])
 
 
 def test_copies_of_the_held_out_recipes_are_perfect(copied: dict[str, float]) -> None:
-    ones = ["valid", "precision", "recall", "coverage", "novel"]
+    ones = ["valid", "valid, by row", "precision", "recall", "coverage", "novel"]
+    ones += ["precision, many draws", "recall, many draws", "coverage, many draws"]
     ones += [f"hit {part}, {draws}" for part in ("metals", "supports", "jointly") for draws in ("1 draw", "2 draws")]
     assert [copied[name] for name in ones] == [1.0] * len(ones)
     assert copied["memorised"] == copied["memorised, held-out recipes"]
@@ -94,6 +104,28 @@ def test_real_recipes_get_scores_of_the_same_names(fold: Fold, resampled: dict[s
     assert real["valid"] == 1
     assert real["adherence MAE [%]"] == resampled["adherence MAE, real recipes [%]"]
     assert real[f"adherence partial r, {ALL_ROWS}"] == resampled[f"adherence partial r, real recipes, {ALL_ROWS}"]
+
+
+def test_by_row_each_recipe_counts_as_often_as_it_has_rows(uneven: Fold) -> None:
+    held, rows = uneven.held.frame, uneven.rows
+    assert rows.index.equals(held.index)
+    assert sorted(rows) == [1, 2, 2, 2, 3, 3, 3, 3, 3, 4, 4, 4, 5, 5, 5]
+    draws = held.iloc[np.repeat(np.arange(len(held)), DRAWS)].copy()
+    first = np.flatnonzero(draws.index == rows.idxmin())[0]
+    draws.iloc[first, draws.columns.get_indexer(list(uneven.train.schema.component_columns))] = 0.0
+    scores = uneven.score(draws)
+    assert scores["valid"] == pytest.approx(1 - 1 / 30)  # one of two draws for each of 15 recipes,
+    assert scores["valid, by row"] == pytest.approx(1 - 1 / 98)  # and it stands for one row of 49
+    assert scores["keeps the rules"] == pytest.approx(1 - 2 / 15)
+    assert scores["keeps the rules, by row"] == pytest.approx(1 - 8 / 49)
+
+
+def test_where_rows_of_a_recipe_agree_the_scored_ones_say_what_all_rows_say(uneven: Fold) -> None:
+    real, every = uneven.score_real_recipes(), rule_scores(uneven.train.schema, uneven.test.frame)
+    assert real["keeps the rules"] == pytest.approx(13 / 15)
+    assert real["valid, by row"] == every["valid"] == 1.0
+    assert real["keeps the rules, by row"] == pytest.approx(every["keeps the rules"]) == pytest.approx(41 / 49)
+    assert "keeps the rules, by row" not in every
 
 
 def test_the_judge_of_all_rows_knows_the_held_out_recipes(copied: dict[str, float]) -> None:

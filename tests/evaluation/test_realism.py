@@ -17,8 +17,10 @@ from pyro_hcvae.evaluation.realism import (
     disjoint_sets,
     energy_distance,
     energy_ratios,
+    in_turns,
     marginals,
     precision_recall,
+    precision_recall_of_many,
     real_against_real,
     realism,
 )
@@ -30,6 +32,12 @@ FEATURES = RecipeFeatures.fit(tiny_table(100, 1))
 SEEN = tiny_table(100, 1).frame
 HELD = tiny_frame(60, 1, seed=1)
 CONDITIONS = ["T", "Yield"]
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the forests out, where a test is about other scores."""
+    monkeypatch.setattr(scores, "classifier_two_sample", lambda *_, **__: {})
 
 
 def two_sample(draws: pd.DataFrame, **options: object) -> dict[str, float]:
@@ -49,6 +57,20 @@ def test_sets_of_draws_are_disjoint_and_aligned() -> None:
     assert [drawn["draw"].tolist() for _, drawn in sets] == [[0, 3], [1, 4], [2]]
     assert [real["row"].tolist() for real, _ in sets] == [[70, 50], [70, 50], [70]]
     assert len(list(disjoint_sets(HELD, HELD, 9))) == 1
+
+
+def test_draws_are_taken_in_turns() -> None:
+    draws = pd.DataFrame({"draw": range(40)}, index=np.repeat([5, 7, 8, 9], 10))
+    for seed in range(5):
+        assert (in_turns(draws, 4, seed=seed).index.value_counts() == 1).all()
+        assert sorted(in_turns(draws, 10, seed=seed).index.value_counts()) == [2, 2, 3, 3]
+    assert sorted(in_turns(draws, 99)["draw"]) == list(range(40))
+    # Neither the draws of a row nor the rows that come last are always the first ones of the frame.
+    taken = pd.concat([in_turns(draws, 6, seed=seed) for seed in range(50)])
+    assert set(taken["draw"]) == set(range(40))
+    assert taken.index.value_counts().max() < 100
+    assert in_turns(draws, 6, seed=1).equals(in_turns(draws, 6, seed=1))
+    assert in_turns(draws.iloc[:0], 6).empty
 
 
 def test_copies_of_the_held_out_rows_cannot_be_told_apart() -> None:
@@ -124,6 +146,36 @@ def test_precision_and_recall_at_the_extremes() -> None:
     assert collapsed["precision"] == 1.0
     assert collapsed["coverage"] < 0.5
     assert collapsed["recall"] < 0.1
+
+
+def test_many_draws_fill_the_gaps_that_few_leave() -> None:
+    few, many = (from_the_same_source(count, seed=4) for count in (1, 20))
+    of_few, of_many = precision_recall(FEATURES, HELD, few), precision_recall_of_many(FEATURES, HELD, many)
+    assert of_few["recall"] < 0.95 < of_many["recall, many draws"]
+    assert of_few["precision"] == pytest.approx(of_many["precision, many draws"], abs=0.05)
+
+
+def test_of_one_draw_a_row_the_many_are_the_few() -> None:
+    few = from_the_same_source(1, seed=4)
+    named = {f"{name}, many draws": score for name, score in precision_recall(FEATURES, HELD, few).items()}
+    assert precision_recall_of_many(FEATURES, HELD, few.reset_index(drop=True)) == named
+    twice = pd.concat([few, few])  # copies say nothing new
+    assert precision_recall_of_many(FEATURES, HELD, twice) == pytest.approx(named)
+
+
+def test_the_many_draws_are_as_many_as_there_are_training_recipes(quick: None) -> None:
+    copies = HELD.loc[np.repeat(HELD.index, 3)]
+    assert realism(FEATURES, HELD, copies, SEEN.iloc[: len(HELD)])["coverage, many draws"] == 1.0  # one copy of each
+    three = realism(FEATURES, HELD, copies, SEEN.iloc[:3])
+    assert three["coverage"] == three["precision, many draws"] == 1.0
+    assert three["coverage, many draws"] < 0.5
+
+
+def test_all_training_recipes_stand_for_the_many_draws(quick: None) -> None:
+    far = HELD.iloc[:50].assign(A=1e-9, B=1e-9, C=1e-9)
+    found = real_against_real(FEATURES, HELD, pd.concat([HELD, far]))
+    assert found["precision, many draws"] == 60 / 110  # no set of 60 has this share
+    assert found["recall, many draws"] == found["coverage, many draws"] == 1.0
 
 
 def test_marginals_by_hand() -> None:

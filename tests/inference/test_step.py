@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pyro
 import pytest
 import torch
@@ -91,6 +93,24 @@ def test_the_quick_kernel_is_taken_only_where_it_is_exact(monkeypatch: pytest.Mo
     monkeypatch.setattr(scopes, "_matmul_settings", lambda: None)
     with fast_matmul():
         assert matmul.fp32_precision == usual
+
+
+@kernels
+@pytest.mark.parametrize(("maker", "kernel"), [("GenuineIntel", False), ("AuthenticAMD", True), (None, True)])
+def test_the_quick_kernel_is_left_alone_on_processors_of_intel(
+    maker: str | None, kernel: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    matmul = torch.backends.mkldnn.matmul
+    if maker is not None:
+        (tmp_path / "cpuinfo").write_text(f"processor : 0\nvendor_id : {maker}\n", encoding="utf-8")
+    monkeypatch.setattr(scopes, "_PROCESSORS", tmp_path / "cpuinfo")
+    monkeypatch.setattr(scopes, "_exact", lambda: True)
+    scopes._made_by_intel.cache_clear()
+    try:
+        with computing_scope(100_000):
+            assert (matmul.fp32_precision == "bf16") == kernel
+    finally:
+        scopes._made_by_intel.cache_clear()
 
 
 @kernels
