@@ -1,4 +1,4 @@
-"""One thread for all tests: their matrices are too small for a second one, which costs much where the machine is busy."""
+"""For all tests: one thread, as their matrices are too small for a second one, and no deadlines: a busy machine is no failure."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 torch.set_num_threads(1)
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 FEW = 10
 
 

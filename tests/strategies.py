@@ -6,7 +6,7 @@ holds ``absent`` everywhere, a 0 stands only where the schema gives it a meaning
 
 import numpy as np
 import pandas as pd
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 
 from pyro_hcvae.data.rule_base import Where
@@ -26,8 +26,8 @@ from pyro_hcvae.data.schema import (
 )
 from pyro_hcvae.data.tabled_rules import Observed
 
-QUICK = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-"""For tests of the data package: a loaded machine is no failure."""
+QUICK = settings(max_examples=40)
+"""For tests of the data package."""
 _LETTERS = st.characters(codec="utf-8", exclude_categories=("C", "Z"))
 NAMES = st.one_of(
     st.sampled_from(["Ni", "Al2O3", "T / K", "Ni (mol%)", 'a"b', "c\\d", "x = 1", "# no", "[y]", "温度", "é"]),

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pyro_hcvae.data import sites
 from pyro_hcvae.data.batch import Layout
-from pyro_hcvae.data.columns import row_chunks
+from pyro_hcvae.data.columns import matrix_of, row_chunks
 from pyro_hcvae.data.schema import Amounts, Block, Category, Feed, Fractions, RecipeSchema, Step, Transform
 
 Floats = NDArray[np.float64]
@@ -149,7 +149,7 @@ class RecipeCodec:
     def _encode_block(self, frame: pd.DataFrame, block: Block) -> list[Floats]:
         match block:
             case Amounts() | Fractions():
-                return [_presence(_numbers(frame, block.columns)), self._scale(block.columns, _logs(block, frame))]
+                return [_presence(matrix_of(frame, block.columns)), self._scale(block.columns, _logs(block, frame))]
             case Category():
                 position = {code: float(i) for i, code in enumerate(block.codes)}
                 return [frame[block.column].map(lambda v: position.get(v, np.nan)).to_numpy(np.float64)[:, None]]
@@ -246,17 +246,17 @@ def condition_features(schema: RecipeSchema, frame: pd.DataFrame) -> Floats:
 
 def feed_features(feed: Feed, frame: pd.DataFrame) -> Floats:
     """Ratios of the reactants to the first, and the share of the diluents in the feed (in the feed's unit)."""
-    reactants = _numbers(frame, feed.reactants)
+    reactants = matrix_of(frame, feed.reactants)
     parts = [reactants[:, i] / reactants[:, 0] for i in range(1, len(feed.reactants))]
     if feed.diluents:
-        diluents = _numbers(frame, feed.diluents).sum(axis=1)
+        diluents = matrix_of(frame, feed.diluents).sum(axis=1)
         parts.append(feed.total * diluents / (diluents + reactants.sum(axis=1)))
     return np.column_stack(parts)
 
 
 def step_states(frame: pd.DataFrame, block: Step) -> Floats:
     """Position of each row's state in `Step.states`, shape ``(B,)``; NaN where it cannot be told, or nothing is of the step."""
-    values = _numbers(frame, block.names())
+    values = matrix_of(frame, block.names())
     state = np.where(np.isnan(values).all(axis=1), np.nan, 0.0)
     for position in block.zeroable:
         zero = np.where(np.isnan(values[:, position]), np.nan, values[:, position] == 0)
@@ -273,14 +273,10 @@ def step_settings(block: Step, frame: pd.DataFrame) -> Floats:
     states = step_states(frame, block)
     table = np.array([*block.applies(), (True,) * len(block.columns)])
     applies = table[np.where(np.isnan(states), len(block.states), states).astype(np.int64)]
-    values = _numbers(frame, block.names())
+    values = matrix_of(frame, block.names())
     for position in block.zeroable:
         applies[:, position] &= values[:, position] != 0
     return np.where(applies, values, np.nan)
-
-
-def _numbers(frame: pd.DataFrame, columns: Sequence[str]) -> Floats:
-    return frame[list(columns)].to_numpy(dtype=np.float64)
 
 
 def _presence(values: Floats) -> Floats:
@@ -299,7 +295,7 @@ def reference_component(presence: Floats) -> NDArray[np.int64]:
 
 def _logs(block: Amounts | Fractions, frame: pd.DataFrame) -> Floats:
     """Logs of the present amounts, or log ratios of the shares, shape ``(B, components)``; NaN elsewhere."""
-    values = _numbers(frame, block.columns)
+    values = matrix_of(frame, block.columns)
     return _log_ratios(values) if isinstance(block, Fractions) else np.log(np.where(values > 0, values, np.nan))
 
 

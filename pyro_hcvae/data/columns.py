@@ -91,6 +91,11 @@ class Columns:
         return frame
 
 
+def matrix_of(frame: pd.DataFrame, columns: Sequence[str]) -> NDArray[np.float64]:
+    """Columns as one matrix, shape ``(rows, columns)``."""
+    return frame[list(columns)].to_numpy(dtype=np.float64)
+
+
 def row_hashes(frame: pd.DataFrame, columns: Sequence[str]) -> NDArray[np.uint64]:
     """A number for each row that is the same where rows are: to nine decimals, -0 as 0. Shape ``(rows,)``."""
     hashes = np.zeros(len(frame), dtype=np.uint64)

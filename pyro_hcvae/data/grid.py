@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from pyro_hcvae.data.columns import matrix_of
 from pyro_hcvae.data.schema import Amounts, Category, Fractions, RecipeSchema, Step
 
 Floats = NDArray[np.float64]
@@ -31,12 +32,12 @@ def round_to_grid(frame: pd.DataFrame, schema: RecipeSchema, keep: Collection[st
                 if block.resolution is not None and free:
                     kept = frame[[c for c in block.columns if c in keep]].to_numpy(np.float64).sum(axis=1)
                     cap = None if block.max_total is None else block.max_total - kept
-                    out[list(free)] = _amounts(_values(frame, free), block.resolution, cap)
+                    out[list(free)] = _amounts(matrix_of(frame, free), block.resolution, cap)
             case Fractions():
                 free = tuple(c for c in block.columns if c not in keep)
                 if block.resolution is not None and free:
                     kept = frame[[c for c in block.columns if c in keep]].to_numpy(np.float64).sum(axis=1)
-                    out[list(free)] = _shares(_values(frame, free), block.total - kept, block.resolution)
+                    out[list(free)] = _shares(matrix_of(frame, free), block.total - kept, block.resolution)
             case Step():
                 for column in block.columns:
                     if column.resolution is not None and column.name not in keep:
@@ -103,7 +104,3 @@ def _nearest(values: Floats, resolution: float) -> Floats:
 def _clean(values: Floats) -> Floats:
     """Drop the noise of binary fractions: 0.15000000000000002 -> 0.15."""
     return np.round(values, 9)
-
-
-def _values(frame: pd.DataFrame, columns: tuple[str, ...]) -> Floats:
-    return frame[list(columns)].to_numpy(np.float64)

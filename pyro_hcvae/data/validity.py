@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from pyro_hcvae.data.schema import Amounts, Category, Fractions, RecipeSchema, Step
 
-_ROUNDING = 1e-6
+ROUNDING = 1e-6
+"""What a sum or a limit may be off by, as a share of it."""
 
 
 def structural_problems(frame: pd.DataFrame, schema: RecipeSchema) -> pd.DataFrame:
@@ -46,10 +47,10 @@ def structural_problems(frame: pd.DataFrame, schema: RecipeSchema) -> pd.DataFra
         broken[f"{block.name}: negative"] = np.asarray((values < 0).any(axis=1))
         broken[f"{block.name}: wrong number"] = ~np.isin(count, list(block.set_sizes))
         if isinstance(block, Fractions):
-            off = np.abs(total / block.total - 1) > max(block.tolerance, _ROUNDING)
+            off = np.abs(total / block.total - 1) > max(block.tolerance, ROUNDING)
             broken[f"{block.name}: wrong sum"] = off & ~((count == 0) & block.may_be_empty)
         elif block.max_total is not None:
-            broken[f"{block.name}: sum too high"] = total > block.max_total * (1 + _ROUNDING)
+            broken[f"{block.name}: sum too high"] = total > block.max_total * (1 + ROUNDING)
     if any(isinstance(block, Amounts | Fractions) for block in schema.blocks):
         broken["no component"] = ~components
     return pd.DataFrame(broken, index=frame.index)
@@ -68,7 +69,7 @@ def _step_problems(frame: pd.DataFrame, block: Step) -> dict[str, NDArray[np.boo
     outside = np.zeros(len(frame), dtype=bool)
     for i, column in enumerate(block.columns):
         low, high = column.bounds
-        good = (values[:, i] >= low * (1 - _ROUNDING)) & (values[:, i] <= high * (1 + _ROUNDING))
+        good = (values[:, i] >= low * (1 - ROUNDING)) & (values[:, i] <= high * (1 + ROUNDING))
         if column.zero_means is not None:
             good |= values[:, i] == 0
         elif column.transform == "log":

@@ -15,7 +15,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pyro_hcvae.data.codec import RecipeCodec, step_settings, transformed
+from pyro_hcvae.data.columns import matrix_of
 from pyro_hcvae.data.schema import Amounts, Category, Fractions, Step
+from pyro_hcvae.data.validity import ROUNDING
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -27,8 +29,6 @@ _REACH = 2.0
 """How far a number may lie from its value, in units of the noise."""
 _DECIMALS = 9
 """Values that agree to so many decimals are one, as in `row_hashes`."""
-_ROUNDING = 1e-6
-"""What sums may be off by, as in `structural_problems`."""
 
 
 class Recurring(NamedTuple):
@@ -89,10 +89,10 @@ class WrittenValues:
         for block in codec.schema.blocks:
             match block:
                 case Amounts():
-                    amounts = _numbers(frame, block)
+                    amounts = matrix_of(frame, block.columns)
                     found[block.name] = Recurring.of(amounts, amounts > 0, recipes)
                 case Fractions():
-                    shares = _numbers(frame, block)
+                    shares = matrix_of(frame, block.columns)
                     parts = (shares > 0) & (np.round(shares, _DECIMALS) < block.total)
                     found[block.name] = Recurring.of(shares, parts, recipes)
                 case Step():
@@ -130,7 +130,7 @@ class WrittenValues:
         written = self._near(found, found > 0, self.recurring[block.name], np.log, self._scales(block))
         if block.max_total is None:
             return written
-        most = block.max_total * (1 + _ROUNDING)
+        most = block.max_total * (1 + ROUNDING)
         too_much = (written.sum(axis=1) > most) & (found.sum(axis=1) <= most)
         result: Floats = np.where(too_much[:, None], found, written)
         return result
@@ -140,7 +140,7 @@ class WrittenValues:
         rows, present, scales = np.arange(len(found)), found > 0, self._scales(block)
         first = present.argmax(axis=1)
         several = (present.sum(axis=1) > 1) & ~((found < 0) | (found >= block.total)).any(axis=1)
-        several &= np.abs(found.sum(axis=1) / block.total - 1) <= _ROUNDING
+        several &= np.abs(found.sum(axis=1) / block.total - 1) <= ROUNDING
         others = present & several[:, None]
         others[rows, first] = False
 
@@ -152,7 +152,7 @@ class WrittenValues:
         left = written[rows, first] = np.round(written[rows, first], _DECIMALS)
         good = several & (left > 0) & (left < block.total)
         moved = np.abs(odds(left[good]) - odds(found[rows, first][good])) / scales[first[good]]
-        good[good] = moved <= _REACH * self.noise * (1 + _ROUNDING)
+        good[good] = moved <= _REACH * self.noise * (1 + ROUNDING)
         result: Floats = np.where(good[:, None], written, found)
         return result
 
@@ -186,7 +186,3 @@ class WrittenValues:
             close = worth[np.arange(len(best)), best] > -np.inf
             out[row[close], column[close]] = recurring.values[best[close]]
         return out
-
-
-def _numbers(frame: pd.DataFrame, block: Amounts | Fractions) -> Floats:
-    return frame[list(block.columns)].to_numpy(np.float64)
