@@ -1,6 +1,7 @@
 """Which predictor of the performance, and what its intervals hold, on recipes, compositions and laboratories not seen.
 
-`candidates`: out-of-fold R2 and mean absolute error of learners, each at one setting, on the features of the predictor.
+`candidates`: out-of-fold R2 and mean absolute error of learners, each at one setting, on the features of the predictor; a
+Gaussian process has features of its own, and counts all rows alike.
 `coverage`: everything is fitted and calibrated inside the training folds, and the intervals are looked at on the outer fold.
 Beside the predictor stand `global` intervals: one forest, and the same quantiles of its out-of-fold errors added to every
 prediction; and, with `--apart`, predictors whose intervals come from folds that keep other groups whole. Shown are the share of
@@ -26,6 +27,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from references.gaussian_process import GaussianProcess, smooth_features
 from sklearn.ensemble import ExtraTreesRegressor, HistGradientBoostingRegressor, RandomForestRegressor
 from sklearn.linear_model import RidgeCV
 from sklearn.pipeline import make_pipeline
@@ -88,6 +90,12 @@ def candidates(table: RecipeTable, by: Any, count: int, seed: int) -> Iterator[d
                 values[test] = model.predict(x[test])
         both = [predicted[name + suffix] for name in ("extremely randomised trees", "boosting")]
         predicted[f"mean of trees and boosting{suffix}"] = np.mean(both, axis=0)
+    smooth, blocks = smooth_features(table.schema, table.frame)
+    values = predicted["gaussian process"] = np.empty_like(y)
+    for train, test in folds(groups_of(table, by), count, seed=seed):
+        process = GaussianProcess.fit(smooth[train], y[train], table.recipe_ids()[train], blocks, seed=seed)
+        values[test] = process.predict(smooth[test])[0]
+    predicted["half process, half trees and boosting"] = (values + predicted["mean of trees and boosting"]) / 2
     for name, values in predicted.items():
         error = y - values.clip(*bounds)
         scores: dict[str, object] = {"by": by, "seed": seed, "learner": name}

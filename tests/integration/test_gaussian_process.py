@@ -1,0 +1,117 @@
+"""The Gaussian process among the predictors: a textbook's equations, features that matter, recipes that are measured often."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sklearn.ensemble import ExtraTreesRegressor
+from sklearn.gaussian_process import GaussianProcessRegressor
+from sklearn.gaussian_process.kernels import ConstantKernel, RationalQuadratic
+
+SCRIPTS = Path(__file__).parents[2] / "scripts"
+ONE_BLOCK = np.zeros(4, dtype=np.int64)
+
+
+@pytest.fixture(scope="module")
+def gaussian_process() -> Any:
+    """The module, imported from the scripts folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "path", [str(SCRIPTS), *sys.path])
+        yield import_module("references.gaussian_process")
+
+
+@pytest.fixture(scope="module")
+def fit(gaussian_process: Any) -> Any:
+    """Of a process."""
+    return gaussian_process.GaussianProcess.fit
+
+
+def sample(rows: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Four features, of which the first two matter, and a smooth law of them."""
+    rng = np.random.default_rng(seed)
+    x = rng.uniform(-2, 2, (rows, 4))
+    return x, 50 + 20 * np.sin(1.5 * x[:, 0]) + 10 * x[:, 1] + rng.normal(0, 0.5, rows)
+
+
+def test_it_gives_what_sklearn_gives_for_the_same_kernel(fit: Any) -> None:
+    x, y = sample(80)
+    process = fit(x, y, np.arange(80), ONE_BLOCK, seed=0)
+    middle, unit = process.level
+    kernel = ConstantKernel(process.amplitude, "fixed") * RationalQuadratic(1, 1, "fixed", "fixed")
+    known = ((x - process.loc) * process.weights).clip(-process.furthest, process.furthest)
+    oracle = GaussianProcessRegressor(kernel, alpha=process.noise, optimizer=None).fit(known, (y - middle) / unit)
+    asked, _ = sample(50, seed=1)
+    mean, sd = oracle.predict((asked - process.loc) * process.weights, return_std=True)
+    found = process.predict(asked)
+    np.testing.assert_allclose(found[0], middle + unit * mean, rtol=1e-6)
+    np.testing.assert_allclose(found[1], unit * np.sqrt(sd**2 + process.noise), rtol=1e-6)
+
+
+def test_a_smooth_law_is_learned_from_few_rows_and_what_does_not_matter_is_left_out(fit: Any) -> None:
+    x, y = sample(80)
+    process = fit(x, y, np.arange(80), ONE_BLOCK, seed=0)
+    asked, truth = sample(400, seed=1)
+    error = np.abs(process.predict(asked)[0] - truth).mean()
+    trees = ExtraTreesRegressor(100, random_state=0).fit(x, y)
+    assert error < 0.6 * np.abs(trees.predict(asked) - truth).mean()
+    assert process.weights[:2].min() > 2 * process.weights[2:].max()
+
+
+def test_a_recipe_that_was_measured_often_is_one_recipe(fit: Any) -> None:
+    """Levels of recipes that nothing explains: sixty rows of one of them say no more of another than one does."""
+    rng = np.random.default_rng(0)
+    x, level = rng.normal(size=(60, 4)), rng.normal(50, 10, 60)
+    recipes = np.concatenate([np.arange(60), np.zeros(60, dtype=np.int64)])
+    y = level[recipes] + rng.normal(0, 0.1, 120)
+    process = fit(x[recipes], y, recipes, ONE_BLOCK, seed=0)
+    mean, sd = process.predict(x[:1] + 0.3)
+    assert sd[0] == pytest.approx(10, rel=0.4)
+    assert abs(mean[0] - level.mean()) < abs(level[0] - level.mean())
+
+
+def test_unknown_and_extreme_features_stay_finite(fit: Any) -> None:
+    x, y = sample(40)
+    x[:5, 0], x[7, 1] = np.nan, np.inf
+    process = fit(x, y, np.arange(40), ONE_BLOCK, seed=0)
+    asked = np.array([[np.nan] * 4, [np.inf, -np.inf, 1e300, 0.0], [0.0, 0.0, 0.0, 0.0]])
+    mean, sd = process.predict(asked)
+    assert np.isfinite([mean, sd]).all()
+    assert sd[1] > sd[2] > 0
+
+
+def test_a_feature_without_spread_and_an_outcome_without_one_are_no_errors(fit: Any) -> None:
+    process = fit(np.ones((5, 4)), np.full(5, 7.0), np.arange(5), ONE_BLOCK, seed=0)
+    np.testing.assert_allclose(process.predict(np.ones((2, 4)))[0], 7.0)
+
+
+def test_of_many_rows_each_recipe_has_its_turn(
+    fit: Any, gaussian_process: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gaussian_process, "_ROWS", 30)
+    monkeypatch.setattr(gaussian_process, "_SUBSET", 10)
+    recipes = np.repeat(np.arange(20), np.arange(1, 21))
+    order = gaussian_process._rows_in_turn(recipes, seed=0)
+    assert sorted(order) == list(range(len(recipes)))
+    assert set(recipes[order[:20]]) == set(range(20))
+    assert (np.bincount(recipes[order[:39]])[1:] == 2).all()
+    x, y = sample(len(recipes))
+    process = fit(x, y, recipes, ONE_BLOCK, seed=0)
+    assert (len(process.rows), len(process.inverse)) == (30, 10)
+    mean, sd = process.predict(x)
+    assert np.corrcoef(mean, y)[0, 1] > 0.8
+    assert (sd > 0).all()
+
+
+def test_the_seed_decides_and_random_numbers_of_others_are_left_alone(fit: Any) -> None:
+    x, y = sample(50)
+    before = torch.random.get_rng_state()
+    with torch.no_grad():  # as inside of a drawing scope
+        first, again = (fit(x, y, np.arange(50), ONE_BLOCK, seed=3).predict(x) for _ in range(2))
+    assert torch.equal(torch.random.get_rng_state(), before)
+    np.testing.assert_array_equal(first, again)
