@@ -13,7 +13,7 @@ command line trains; --default-malloc measures without.
     eager, compiled     our own training: op by op, and with the whole step compiled
     numpyro             NumPyro: jit over scan, vmap over members; needs numpyro
     products            only the matrix products of the step: the floor
-    products-fast       the same with the kernel that our training asks for from a thousand rows on
+    products-fast       the same with the kernel that our training asks for from 4000 rows on, except on Intel's processors
 
 Examples:
     python scripts/benchmark_training.py

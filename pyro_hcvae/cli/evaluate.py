@@ -55,7 +55,8 @@ def command(
     ] = None,
     members: Annotated[int | None, typer.Option("--members", min=1, help="Replicates trained at once [5].")] = None,
     steps: Annotated[
-        int | None, typer.Option("--steps", min=1, help="Longest training, in minibatches [3000].")
+        int | None,
+        typer.Option("--steps", min=1, help="Longest training, in minibatches (default: 3000, by laboratory 2000)."),
     ] = None,
     jobs: options.Jobs = None,
     compilation: options.Compile = None,

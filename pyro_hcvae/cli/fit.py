@@ -14,7 +14,7 @@ from pyro_hcvae.errors import InputError
 
 if TYPE_CHECKING:
     from pyro_hcvae.designer import RecipeDesigner
-    from pyro_hcvae.inference.config import RunConfig
+    from pyro_hcvae.inference.config import RunConfig, TrainConfig
 
 Unseen = Literal["recipe", "composition", "laboratory"]
 
@@ -34,7 +34,7 @@ def command(
     ] = None,
     members: Annotated[int | None, typer.Option("--members", min=1, help="Replicates trained at once [5].")] = None,
     steps: Annotated[
-        int | None, typer.Option("--steps", min=1, help="Longest training, in minibatches [3000].")
+        int | None, typer.Option("--steps", min=1, help="Longest training, in minibatches (default: 3000).")
     ] = None,
     unseen: Annotated[
         Unseen | None,
@@ -84,6 +84,8 @@ def command(
     settings = None if resume is not None else run_config(config, overrides)
     if settings is not None and unseen is not None:
         settings = settings.model_copy(update={"train": settings.train.for_unseen(unseen)})
+        if kept := _kept(settings.train, unseen):
+            typer.echo(f"--unseen {unseen}: set otherwise, and left so: {', '.join(kept)}", err=True)
 
     from pyro_hcvae.data.schema import RecipeSchema
     from pyro_hcvae.data.table import RecipeTable
@@ -119,6 +121,14 @@ def command(
             f"{summary['validation_nats_per_recipe']:.2f} nats per recipe"
         )
         typer.echo(f"Run folder: {run}")
+
+
+def _kept(chosen: TrainConfig, unseen: Unseen) -> list[str]:
+    """Settings that serve what is unseen, but that were chosen otherwise."""
+    usual = type(chosen)()
+    wanted = usual.for_unseen(unseen)
+    serve = [name for name in type(chosen).model_fields if getattr(wanted, name) != getattr(usual, name)]
+    return [name for name in serve if getattr(chosen, name) != getattr(wanted, name)]
 
 
 def run_config(path: Path | None, overrides: Mapping[str, int | str | None]) -> RunConfig:

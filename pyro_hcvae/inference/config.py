@@ -18,7 +18,7 @@ PerMember = Literal["learning_rate", "beta_warmup", "final_beta"]
 PER_MEMBER: tuple[PerMember, ...] = get_args(PerMember)
 
 
-_UNSEEN_LABORATORY: Mapping[str, float | str] = {
+_UNSEEN_LABORATORY: Mapping[str, float] = {
     "steps": 2000,
     "learning_rate": 1e-3,
     "condition_jitter": 1.0,
@@ -85,6 +85,8 @@ class TrainConfig(BaseModel):
     def for_unseen(self, by: Unseen) -> TrainConfig:
         """The settings for recipes of what the table does not hold; those that were chosen by name stay as they are.
 
+        Settings that were read from a complete file, e.g. one that a run has written, were all chosen.
+
         Args:
             by: ``recipe``: another recipe, in a laboratory like those of the table; ``composition``: other metals or supports;
                 ``laboratory``: other feeds and contact times. Members then stop early by groups of that kind, and for other
@@ -92,9 +94,8 @@ class TrainConfig(BaseModel):
                 (docs/decisions/0015).
         """
         usual = _UNSEEN_LABORATORY if by == "laboratory" else {}
-        update = {name: value for name, value in usual.items() if name not in self.model_fields_set}
-        if "validation_group" not in self.model_fields_set:
-            update["validation_group"] = by
+        wanted = {**usual, "validation_group": by}
+        update = {name: value for name, value in wanted.items() if name not in self.model_fields_set}
         return self.model_copy(update=update)
 
     def each(self, name: PerMember) -> tuple[float, ...]:

@@ -26,7 +26,7 @@ def computing_scope(rows: int = 0) -> Iterator[None]:
     further cores serve further processes.
 
     Args:
-        rows: Members times rows of the batches inside: from some thousands on `fast_matmul` pays, but on Intel's processors.
+        rows: Members times rows of the batches inside: from some thousands on `fast_matmul` pays, except on Intel's processors.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -163,7 +163,9 @@ def _covariance(rows: Tensor, same: Tensor, amplitude: Tensor, common: Tensor, n
 
 
 def smooth_features(schema: RecipeSchema, frame: pd.DataFrame) -> tuple[Floats, NDArray[np.int64]]:
-    """Recipes and conditions on scales on which distances mean something: logs of amounts, roots of shares and so on.
+    """Recipes and conditions for distances: logs of amounts and their total, roots of shares, transformed conditions.
+
+    Ratios of the feed and settings of steps enter as they are.
 
     Returns:
         Features, NaN where there is nothing, shape ``(B, S)``, and which belong together, from 0, shape ``(S,)``.

@@ -55,6 +55,7 @@ def test_fit_for_unseen_laboratories_takes_their_settings(laboratory: Path, cli:
         "--unseen", "laboratory", "--out", tmp_path / "run", "--quiet",
     )  # fmt: skip
     assert result.code == 0, result.err
+    assert "left so: steps\n" in result.err
     settings, usual = (
         tomllib.loads((at / "config.toml").read_text())["train"] for at in (tmp_path / "run", laboratory / "run")
     )

@@ -21,6 +21,11 @@ def test_for_unseen_laboratories_members_listen_less_and_learn_slower() -> None:
     assert unseen == TrainConfig(**unseen.model_dump())  # still valid settings
 
 
+def test_settings_of_a_complete_file_were_all_chosen() -> None:
+    whole = TrainConfig(**TrainConfig().model_dump())
+    assert whole.for_unseen("laboratory") == whole
+
+
 def test_settings_that_were_chosen_stay() -> None:
     chosen = TrainConfig(steps=50, condition_dropout=0.1, validation_group="recipe").for_unseen("laboratory")
     assert (chosen.steps, chosen.condition_dropout, chosen.validation_group) == (50, 0.1, "recipe")

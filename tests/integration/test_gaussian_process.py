@@ -14,6 +14,8 @@ from sklearn.ensemble import ExtraTreesRegressor
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, RationalQuadratic
 
+from tests.laboratories import tiny_table
+
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 ONE_BLOCK = np.zeros(4, dtype=np.int64)
 
@@ -115,3 +117,24 @@ def test_the_seed_decides_and_random_numbers_of_others_are_left_alone(fit: Any) 
         first, again = (fit(x, y, np.arange(50), ONE_BLOCK, seed=3).predict(x) for _ in range(2))
     assert torch.equal(torch.random.get_rng_state(), before)
     np.testing.assert_array_equal(first, again)
+
+
+def test_features_for_distances_are_those_of_the_schema_and_know_nothing_of_the_performance(
+    gaussian_process: Any,
+) -> None:
+    table = tiny_table(recipes=8)
+    found, blocks = gaussian_process.smooth_features(table.schema, table.frame)
+    frame = table.frame
+    metals = np.log1p(frame[list("ABC")].to_numpy())
+    np.testing.assert_allclose(found[:, :3], metals)
+    np.testing.assert_allclose(np.expm1(found[:, 3]), frame[list("ABC")].sum(axis=1))
+    np.testing.assert_allclose(found[:, 4:7] ** 2, frame[list("XYZ")], atol=1e-12)
+    np.testing.assert_array_equal(found[:, 7:9], np.column_stack([frame["Method"] == code for code in ("wet", "dry")]))
+    done = frame["Red T"].to_numpy() > 0
+    np.testing.assert_array_equal(found[:, 9], ~done)
+    np.testing.assert_array_equal(found[done, 11], frame["Red T"][done])
+    assert np.isnan(found[~done, 11]).all()
+    np.testing.assert_array_equal(found[:, 13], frame["T"])
+    assert blocks.tolist() == [0] * 4 + [1] * 3 + [2] * 2 + [3] * 2 + [4] * 2 + [5]
+    other = frame.assign(Yield=0.0)
+    np.testing.assert_array_equal(gaussian_process.smooth_features(table.schema, other)[0], found)
