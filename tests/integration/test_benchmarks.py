@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
-from importlib import import_module
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -13,16 +10,7 @@ import pyro
 import pytest
 import torch
 
-SCRIPTS = Path(__file__).parents[2] / "scripts"
 TOLERANCE = 1e-5
-
-
-@pytest.fixture(scope="module")
-def load() -> Any:
-    """Import from the scripts folder, which is on the path as it is when a script is run."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "path", [str(SCRIPTS), *sys.path])
-        yield import_module
 
 
 @pytest.fixture(scope="module")

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,16 +13,13 @@ from sklearn.gaussian_process.kernels import ConstantKernel, RationalQuadratic
 
 from tests.laboratories import tiny_table
 
-SCRIPTS = Path(__file__).parents[2] / "scripts"
 ONE_BLOCK = np.zeros(4, dtype=np.int64)
 
 
 @pytest.fixture(scope="module")
-def gaussian_process() -> Any:
-    """The module, imported from the scripts folder."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "path", [str(SCRIPTS), *sys.path])
-        yield import_module("references.gaussian_process")
+def gaussian_process(load: Any) -> Any:
+    """The module."""
+    return load("references.gaussian_process")
 
 
 @pytest.fixture(scope="module")

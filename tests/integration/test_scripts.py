@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import runpy
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,9 @@ TRAIN = TrainConfig(members=2, steps=30, interval=10, batch_size=16)
 
 
 def script(name: str) -> dict[str, Any]:
-    return runpy.run_path(str(SCRIPTS / f"{name}.py"))
+    with pytest.MonkeyPatch.context() as patch:  # the folder is on the path, as it is when a script is run
+        patch.setattr(sys, "path", [str(SCRIPTS), *sys.path])
+        return runpy.run_path(str(SCRIPTS / f"{name}.py"))
 
 
 @pytest.fixture(scope="module")
