@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,8 +15,6 @@ from pyro_hcvae.errors import InputError
 if TYPE_CHECKING:
     from pyro_hcvae.designer import RecipeDesigner
     from pyro_hcvae.inference.config import RunConfig, TrainConfig
-
-Unseen = Literal["recipe", "composition", "laboratory"]
 
 
 def command(
@@ -37,7 +35,7 @@ def command(
         int | None, typer.Option("--steps", min=1, help="Longest training, in minibatches (default: 3000).")
     ] = None,
     unseen: Annotated[
-        Unseen | None,
+        options.Unseen | None,
         typer.Option(
             "--unseen",
             help="What is to be new about recipes: for other laboratories, other settings serve (default: recipe).",
@@ -123,7 +121,7 @@ def command(
         typer.echo(f"Run folder: {run}")
 
 
-def _kept(chosen: TrainConfig, unseen: Unseen) -> list[str]:
+def _kept(chosen: TrainConfig, unseen: options.Unseen) -> list[str]:
     """Settings that serve what is unseen, but that were chosen otherwise."""
     usual = type(chosen)()
     wanted = usual.for_unseen(unseen)

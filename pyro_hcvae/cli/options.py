@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -27,6 +27,8 @@ Run = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder made by 'fi
 Schema = Annotated[str, typer.Option("--schema", help="Built-in schema or schema file.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, max=2**31, help="The same seed gives the same result.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+Unseen = Literal["recipe", "composition", "laboratory"]
+"""What is new about the recipes that are asked about."""
 Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
 Jobs = Annotated[int | None, typer.Option("--jobs", min=1, help="Processes that share the members [1].")]
 Compile = Annotated[

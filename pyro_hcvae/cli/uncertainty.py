@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 DRAWS, NUMBERS, STRUCTURES, PERFORMANCE = "draws.nc", "numbers.csv", "structures.csv", "performance.csv"
 FILES = (DRAWS, NUMBERS, STRUCTURES, PERFORMANCE)
 """What is written, in this order."""
-Unseen = Literal["recipe", "composition", "laboratory"]
 
 
 def command(
@@ -41,7 +40,7 @@ def command(
     repeats: Annotated[int, typer.Option("--repeats", min=2, help="Recipes for each of them.")] = 5,
     refits: Annotated[int, typer.Option("--refits", min=2, help="Fits of the predictor on recipes drawn anew.")] = 10,
     unseen: Annotated[
-        Unseen,
+        options.Unseen,
         typer.Option(
             "--unseen",
             help="What is new about the measurement to come: its error reckons with it, and refits leave it out whole.",
