@@ -1,7 +1,7 @@
 """Which predictor of the performance, and what its intervals hold, on recipes, compositions and laboratories not seen.
 
-`candidates`: out-of-fold R2 and mean absolute error of learners, each at one setting, on the features of the predictor; a
-Gaussian process has features of its own, and counts all rows alike.
+`candidates`: out-of-fold R2 and mean absolute error of learners, each at one setting, on what the predictor is told; of its three
+learners, with and without the equilibrium; and of their combinations.
 `coverage`: everything is fitted and calibrated inside the training folds, and the intervals are looked at on the outer fold.
 Beside the predictor stand `global` intervals: one forest, and the same quantiles of its out-of-fold errors added to every
 prediction; and, with `--apart`, predictors whose intervals come from folds that keep other groups whole. Shown are the share of
@@ -27,8 +27,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from references.gaussian_process import GaussianProcess, smooth_features
-from sklearn.ensemble import ExtraTreesRegressor, HistGradientBoostingRegressor, RandomForestRegressor
+from sklearn.ensemble import ExtraTreesRegressor, RandomForestRegressor
 from sklearn.linear_model import RidgeCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -38,7 +37,8 @@ from pyro_hcvae.cli.options import check_out, write_csv
 from pyro_hcvae.data.splits import Part, folds, groups_of, in_part
 from pyro_hcvae.data.virtual_lab import VirtualLab
 from pyro_hcvae.posterior.error_distribution import equal_weights
-from pyro_hcvae.posterior.performance import PerformancePredictor, features
+from pyro_hcvae.posterior.learners import LEARNERS, Inputs, Learners, shares_of_learners
+from pyro_hcvae.posterior.performance import PerformancePredictor
 
 Floats = NDArray[np.float64]
 GROUPINGS = ("recipe", "composition", "laboratory")
@@ -56,48 +56,42 @@ def random_forest(x: Floats, y: Floats, weights: Floats, seed: int) -> Any:
     return model.fit(x, y, weights)
 
 
-def boosting(x: Floats, y: Floats, weights: Floats, seed: int) -> Any:
-    model = HistGradientBoostingRegressor(
-        max_iter=200, learning_rate=0.07, max_features=0.3, early_stopping=False, random_state=seed
-    )
-    return model.fit(x, y, weights)
-
-
 def ridge(x: Floats, y: Floats, weights: Floats, seed: int) -> Any:
     return make_pipeline(StandardScaler(), RidgeCV(np.logspace(-1, 4, 10))).fit(x, y, ridgecv__sample_weight=weights)
 
 
-LEARNERS: dict[str, Any] = {
-    "ridge": ridge,
-    "random forest": random_forest,
-    "extremely randomised trees": forest,
-    "boosting": boosting,
-}
+OTHERS: dict[str, Any] = {"ridge": ridge, "random forest": random_forest}
+BLIND = " without the equilibrium"
+"""Ending of learners that are told nothing of it."""
 ALIKE = ", recipes alike"
-"""Ending of learners whose training rows weigh one over the rows of their recipe, and of scores that count so."""
+"""Ending of scores in which every recipe counts once, however many rows it has."""
 
 
 def candidates(table: RecipeTable, by: Any, count: int, seed: int) -> Iterator[dict[str, object]]:
     """Out-of-fold R2 and mean absolute error of each learner, by part of the table."""
-    x, y, bounds = features(table.schema, table.frame), _performance(table), table.schema.performance.bounds
-    once = {"": np.ones_like(y), ALIKE: equal_weights(table.recipe_ids())}
+    x, y, recipes = Inputs.of(table.schema, table.frame), _performance(table), table.recipe_ids()
+    once = {"": np.ones_like(y), ALIKE: equal_weights(recipes)}
+    kinds = (
+        {"": x} if x.limit is None else {"": x, BLIND: Inputs(x.tabular[:, :-1], x.smooth[:, :-1], x.blocks[:-1], None)}
+    )
+    parts = list(folds(groups_of(table, by), count, seed=seed))
     predicted: dict[str, Floats] = {}
-    for suffix, weights in once.items():
-        for name, learner in LEARNERS.items():
-            values = predicted[name + suffix] = np.empty_like(y)
-            for train, test in folds(groups_of(table, by), count, seed=seed):
-                model = learner(x[train], y[train], weights[train] / weights[train].mean(), seed)
-                values[test] = model.predict(x[test])
-        both = [predicted[name + suffix] for name in ("extremely randomised trees", "boosting")]
-        predicted[f"mean of trees and boosting{suffix}"] = np.mean(both, axis=0)
-    smooth, blocks = smooth_features(table.schema, table.frame)
-    values = predicted["gaussian process"] = np.empty_like(y)
-    for train, test in folds(groups_of(table, by), count, seed=seed):
-        process = GaussianProcess.fit(smooth[train], y[train], table.recipe_ids()[train], blocks, seed=seed)
-        values[test] = process.predict(smooth[test])[0]
-    predicted["half process, half trees and boosting"] = (values + predicted["mean of trees and boosting"]) / 2
+    for name, learner in OTHERS.items():
+        values = predicted[name] = np.empty_like(y)
+        for train, test in parts:
+            values[test] = learner(x.tabular[train], y[train], once[""][train], seed).predict(x.tabular[test])
+    for ending, inputs in kinds.items():
+        each = np.empty((len(y), len(LEARNERS)))
+        for train, test in parts:
+            each[test], _ = Learners.fit(inputs[train], y[train], recipes[train], seed=seed).predict(inputs[test])
+        predicted |= {name + ending: each[:, i] for i, name in enumerate(LEARNERS)}
+        predicted[f"mean of trees and boosting{ending}"] = each[:, :2].mean(axis=1)
+        predicted[f"mean of all three{ending}"] = each.mean(axis=1)
+        chosen = predicted[f"shares that suit the other folds{ending}"] = np.empty_like(y)
+        for train, test in parts:
+            chosen[test] = each[test] @ shares_of_learners(each[train], y[train], once[ALIKE][train])
     for name, values in predicted.items():
-        error = y - values.clip(*bounds)
+        error = y - values.clip(*table.schema.performance.bounds)
         scores: dict[str, object] = {"by": by, "seed": seed, "learner": name}
         for part in PARTS[1:]:
             rows = in_part(table, part)
@@ -111,7 +105,7 @@ def candidates(table: RecipeTable, by: Any, count: int, seed: int) -> Iterator[d
 
 def global_intervals(table: RecipeTable, train: Any, test: Any, seed: int) -> tuple[Floats, Floats]:
     """Prediction of a forest and sorted out-of-fold errors, folds by recipe, every row counting once."""
-    x, y, recipes = features(table.schema, table.frame), _performance(table), table.recipe_ids()
+    x, y, recipes = Inputs.of(table.schema, table.frame).tabular, _performance(table), table.recipe_ids()
     errors = np.empty(len(train))
     for inner, left in folds(recipes[train], 5, seed=seed):
         rows = train[inner]

@@ -161,7 +161,7 @@ def disagreement(
     asked = rows.set_axis(range(len(rows)), axis=0)
     found = epistemic_scores(designer, asked, seed=fold).add_prefix("generator: ")
     for unit in ("recipe", "laboratory"):
-        refits = Refits.fit(schema, table.frame, groups_of(table, unit), args.refits, seed=fold)
+        refits = Refits.fit(designer.predictor, table, groups_of(table, unit), args.refits, seed=fold)
         found[f"predictor: {unit} drawn anew"] = np.sqrt(refits.variance(asked))
     said = designer.predictor.predict(asked[list(schema.recipe_columns)], asked[list(schema.condition_columns)])
     found["predictor: size of the error"] = said["scale"].to_numpy()

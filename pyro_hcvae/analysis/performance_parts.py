@@ -30,10 +30,11 @@ from numpy.typing import NDArray
 
 from pyro_hcvae.analysis.decomposition import PARTS
 from pyro_hcvae.analysis.rows import encoded
-from pyro_hcvae.data.schema import RecipeSchema
+from pyro_hcvae.data.table import RecipeTable
 from pyro_hcvae.designer import RecipeDesigner
 from pyro_hcvae.errors import InputError
-from pyro_hcvae.posterior.performance import Learners, PerformancePredictor, features
+from pyro_hcvae.posterior.learners import Inputs, Learners
+from pyro_hcvae.posterior.performance import PerformancePredictor
 
 Floats = NDArray[np.float64]
 REFITS = 10
@@ -46,28 +47,28 @@ class Refits:
     """The learners of the predictor, fitted on tables whose groups were drawn anew.
 
     Attributes:
-        schema: Meaning of the columns.
-        learners: One pair for each such table, ``K``.
+        predictor: Whose learners they are, with its shares.
+        learners: Those of each such table, ``K``.
     """
 
-    schema: RecipeSchema
+    predictor: PerformancePredictor
     learners: Sequence[Learners]
 
     @classmethod
     def fit(
         cls,
-        schema: RecipeSchema,
-        experiments: pd.DataFrame,
+        predictor: PerformancePredictor,
+        table: RecipeTable,
         groups: NDArray[np.int64],
         count: int = REFITS,
         *,
         seed: int = 0,
     ) -> Refits:
-        """Fit on canonical rows.
+        """Fit on the table that the predictor was fitted on.
 
         Args:
-            schema: Meaning of the columns.
-            experiments: Rows of `RecipeTable.frame`.
+            predictor: Of the performance.
+            table: What it was fitted on.
             groups: What is drawn as a whole, with replacement: the recipe of each row, or its laboratory.
             count: Number of fits, at least 2.
             seed: Fixes the tables and the fits.
@@ -77,20 +78,21 @@ class Refits:
         """
         if count < 2:
             raise InputError(f"at least 2 refits of the predictor are needed to see how far they differ, got {count}")
-        x, y = features(schema, experiments), experiments[schema.performance.name].to_numpy(np.float64)
+        x, recipes = Inputs.of(table.schema, table.frame), table.recipe_ids()
+        y = table.frame[table.schema.performance.name].to_numpy(np.float64)
         rows_of = [np.flatnonzero(groups == group) for group in np.unique(groups)]
         rng = np.random.default_rng(seed)
         learners = []
         for k in range(count):
             rows = np.concatenate([rows_of[i] for i in rng.integers(len(rows_of), size=len(rows_of))])
-            learners.append(Learners.fit(x[rows], y[rows], seed=seed + k))
-        return cls(schema, learners)
+            learners.append(Learners.fit(x[rows], y[rows], recipes[rows], seed=seed + k))
+        return cls(predictor, learners)
 
     def predict(self, rows: pd.DataFrame) -> Floats:
         """Performance by each fit, within its bounds, shape ``(K, B)``; rows with recipe and condition columns."""
-        x = features(self.schema, rows)
-        bounds = self.schema.performance.bounds
-        return np.stack([learners.extend(x)[:, -1].clip(*bounds) for learners in self.learners])
+        schema, shares = self.predictor.schema, self.predictor.shares
+        x, bounds = Inputs.of(schema, rows), schema.performance.bounds
+        return np.stack([(learners.predict(x)[0] @ shares).clip(*bounds) for learners in self.learners])
 
     def variance(self, rows: pd.DataFrame) -> Floats:
         """Variance between the fits, shape ``(B,)``, in units of the performance squared."""
@@ -98,20 +100,18 @@ class Refits:
         return spread
 
 
-def performance_parts(
-    predictor: PerformancePredictor, refits: Refits, rows: pd.DataFrame, draws: int = 1
-) -> pd.DataFrame:
+def performance_parts(refits: Refits, rows: pd.DataFrame, draws: int = 1) -> pd.DataFrame:
     """Parts of the variance of the performance.
 
     Args:
-        predictor: Of the performance.
-        refits: Fits of its learners on tables drawn anew.
+        refits: Of a predictor of the performance, on tables drawn anew.
         rows: Recipe and condition columns; each ``draws`` in succession are draws for one set of conditions.
         draws: Draws of each, 1 for recipes that are given.
 
     Returns:
         ``mean`` and ``sd`` in units of the performance, ``variance`` and its parts; one row a set of draws.
     """
+    predictor = refits.predictor
     schema = predictor.schema
     predicted = predictor.predict(rows[list(schema.recipe_columns)], rows[list(schema.condition_columns)])
     mean, error = (x.reshape(-1, draws) for x in _measured(predictor, predicted))
@@ -162,9 +162,9 @@ def performance_uncertainty(
     if not given and draws < 2:
         raise InputError("at least 2 draws are needed to see how far they differ")
     if refits is None:
-        refits = Refits.fit(designer.schema, table.frame, table.recipe_ids(), seed=seed)
+        refits = Refits.fit(designer.predictor, table, table.recipe_ids(), seed=seed)
     drawn = rows if given else pd.concat(designer.sample(rows, draws, as_drawn=True, seed=seed))
-    parts = performance_parts(designer.predictor, refits, drawn, 1 if given else draws)
+    parts = performance_parts(refits, drawn, 1 if given else draws)
     about = pd.DataFrame(
         {
             "recipe": rows.index,

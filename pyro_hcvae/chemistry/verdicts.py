@@ -13,11 +13,12 @@ from numpy.typing import ArrayLike, NDArray
 from pyro_hcvae.chemistry.equilibrium import (
     INERT,
     LABORATORY_C,
+    PRESSURE_ATM,
     equilibrium,
     first_value,
     reachable_temperature,
 )
-from pyro_hcvae.chemistry.thermodynamics import Floats
+from pyro_hcvae.chemistry.thermodynamics import TEMPERATURE_C, Floats
 from pyro_hcvae.data.schema import RecipeSchema
 from pyro_hcvae.errors import InputError
 
@@ -158,6 +159,38 @@ def states(schema: RecipeSchema, frame: pd.DataFrame) -> tuple[Floats, dict[str,
     else:
         atm = np.full(len(frame), pressure)
     return values(reaction.temperature), feed, atm
+
+
+def equilibrium_limits(schema: RecipeSchema, frame: pd.DataFrame) -> Floats:
+    """Conversion in % that equilibrium without graphite allows under rows of conditions.
+
+    Args:
+        schema: Meaning of the columns; it declares its reaction.
+        frame: Condition columns, in the table's units.
+
+    Returns:
+        Shape ``(rows,)``, above 0; NaN where the equilibrium is not known: a cell is, or lies outside of the ranges of
+        `equilibrium`, or the gas that is converted is not fed.
+
+    Raises:
+        InputError: If a column is missing.
+        ValueError: If the schema does not declare its reaction.
+    """
+    temperature, feed, pressure = states(schema, frame)
+    species = schema.reaction.conversion_of if schema.reaction else "CH4"
+    every = np.column_stack([temperature, pressure, *feed.values()])
+    distinct, which = np.unique(every, axis=0, return_inverse=True)  # draws share their conditions
+    t, p, *amounts = distinct.T
+    gases = dict(zip(feed, amounts, strict=True))
+    known = np.isfinite(distinct).all(axis=1) & (distinct[:, 2:] >= 0).all(axis=1) & (gases[species] > 0)
+    for values, (low, high) in ((t, TEMPERATURE_C), (p, PRESSURE_ATM)):
+        known &= (values >= low) & (values <= high)
+    limit = np.full(len(t), np.nan)
+    some = {name: amount[known] for name, amount in gases.items()}
+    limit[known] = 100 * equilibrium(t[known], some, p[known], carbon=False).conversion(species)
+    limit[~(limit > 0)] = np.nan  # where products are fed, more of it may be formed
+    found: Floats = limit[which.ravel()]
+    return found
 
 
 def _remedies(

@@ -102,7 +102,7 @@ def command(
     found = uncertainty(designer, rows, draws=draws, repeats=repeats, seed=seed)
     designer.reckon_with(unseen)
     groups = groups_of(designer.table, unseen)
-    fits = Refits.fit(designer.schema, designer.table.frame, groups, refits, seed=seed)
+    fits = Refits.fit(designer.predictor, designer.table, groups, refits, seed=seed)
     performance = performance_uncertainty(designer, rows, fits, draws=draws, seed=seed)
     data = designer.to_inference_data(rows, draws=draws, seed=seed)
 

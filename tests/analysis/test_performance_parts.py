@@ -15,7 +15,7 @@ from tests.laboratories import SMALL, tiny_table
 @pytest.fixture(scope="module")
 def refits(designer: RecipeDesigner) -> Refits:
     table = designer.table
-    return Refits.fit(table.schema, table.frame, table.recipe_ids(), 4, seed=0)
+    return Refits.fit(designer.predictor, table, table.recipe_ids(), 4, seed=0)
 
 
 def test_a_given_recipe_has_noise_and_epistemic_parts(designer: RecipeDesigner, refits: Refits) -> None:
@@ -55,16 +55,17 @@ def test_refits_differ_more_where_less_was_measured(designer: RecipeDesigner) ->
     frame = designer.table.frame
     ids = designer.table.recipe_ids()
     few = np.isin(ids, np.unique(ids[frame["A"] > 0])[:2])
-    sparse, ids = frame[(frame["A"] == 0) | few], ids[(frame["A"] == 0) | few]
-    found = Refits.fit(designer.schema, sparse, ids, 8, seed=0)
+    sparse = designer.table.select(np.flatnonzero((frame["A"] == 0) | few))
+    found = Refits.fit(designer.predictor, sparse, sparse.recipe_ids(), 8, seed=0)
     variance = pd.Series(found.variance(frame), index=frame.index)
     assert variance[frame["A"] > 0].mean() > variance[frame["A"] == 0].mean()
     assert found.predict(frame).shape == (8, len(frame))
-    np.testing.assert_array_equal(Refits.fit(designer.schema, sparse, ids, 8, seed=0).variance(frame), variance)
+    again = Refits.fit(designer.predictor, sparse, sparse.recipe_ids(), 8, seed=0)
+    np.testing.assert_array_equal(again.variance(frame), variance)
 
 
 def test_parts_never_exceed_the_errors(designer: RecipeDesigner, refits: Refits) -> None:
-    found = performance_parts(designer.predictor, refits, designer.table.frame)
+    found = performance_parts(refits, designer.table.frame)
     assert (found["aleatoric"] >= 0).all()
     assert found["mean"].between(0, 100).all()
 
@@ -72,7 +73,7 @@ def test_parts_never_exceed_the_errors(designer: RecipeDesigner, refits: Refits)
 def test_one_refit_is_too_few(designer: RecipeDesigner) -> None:
     table = designer.table
     with pytest.raises(InputError, match="at least 2 refits"):
-        Refits.fit(table.schema, table.frame, table.recipe_ids(), 1)
+        Refits.fit(designer.predictor, table, table.recipe_ids(), 1)
 
 
 def test_intervals_reckon_with_what_is_said_to_be_new() -> None:

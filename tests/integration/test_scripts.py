@@ -200,9 +200,8 @@ def test_compare_predictors_scores_held_out_groups(what: str, tmp_path: Path) ->
     if what == "candidates":
         scores = rows.set_index("learner")["R2, reserve"]
         assert scores["mean of trees and boosting"] > scores["ridge"]  # quality times temperature is no sum
-        assert scores["extremely randomised trees"] > 0.7
-        assert scores["gaussian process"] > scores["ridge"]
-        assert scores["half process, half trees and boosting"] > 0.7
+        assert scores["process"] > scores["trees"]  # a smooth law
+        assert scores["shares that suit the other folds"] > scores["mean of all three"]
         return
     rows = rows[rows["part"] == "all"].set_index(["intervals", "level"])
     for kind in ("global", "predictor"):

@@ -1,0 +1,97 @@
+"""The learners of the predictor: what each of them is told, and how much each of them counts."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pyro_hcvae import RecipeSchema, RecipeTable
+from pyro_hcvae.chemistry.equilibrium import equilibrium
+from pyro_hcvae.chemistry.verdicts import equilibrium_limits
+from pyro_hcvae.data.virtual_lab import PERFORMANCE, VirtualLab
+from pyro_hcvae.posterior.learners import LEARNERS, Inputs, Learners, shares_of_learners
+from tests.laboratories import tiny_table
+
+DRM = RecipeSchema.load("drm")
+LAB = RecipeTable.from_frame(VirtualLab().experiments(recipes=40, seed=0), DRM)
+
+
+def test_shares_are_those_of_the_best_combination() -> None:
+    """Errors that are independent are averaged in proportion to one over their variance."""
+    rng = np.random.default_rng(0)
+    y = rng.normal(50, 20, 20_000)
+    predicted = y[:, None] + rng.normal(size=(len(y), 3)) * [1.0, 2.0, 4.0]
+    shares = shares_of_learners(predicted, y, np.ones_like(y))
+    assert shares.sum() == pytest.approx(1)
+    np.testing.assert_allclose(shares, np.array([16, 4, 1]) / 21, atol=0.02)
+
+
+def test_a_learner_that_adds_nothing_has_no_share_and_none_is_below_nothing() -> None:
+    rng = np.random.default_rng(0)
+    y, noise = rng.normal(50, 20, 500), rng.normal(size=500)
+    good = y + noise
+    shares = shares_of_learners(np.column_stack([good, good + 3 * noise, np.full(500, 50.0)]), y, np.ones(500))
+    assert (shares >= 0).all()
+    np.testing.assert_allclose(shares, [1, 0, 0], atol=0.01)
+
+
+def test_shares_see_rows_by_their_weights() -> None:
+    y = np.zeros(10)
+    first, second = np.repeat([1.0, 0.0], 5), np.repeat([0.0, 1.0], 5)
+    shares = shares_of_learners(np.column_stack([first, second]), y, np.repeat([1.0, 9.0], 5))
+    np.testing.assert_allclose(shares, [0.9, 0.1], atol=1e-6)
+
+
+@pytest.mark.parametrize("predicted", [np.ones((4, 3)), np.zeros((4, 3))], ids=["no error", "equal errors"])
+def test_learners_that_agree_share_somehow(predicted: np.ndarray) -> None:
+    shares = shares_of_learners(predicted, np.ones(4), np.ones(4))
+    assert shares.sum() == pytest.approx(1)
+    assert (shares >= 0).all()
+
+
+def test_limits_are_those_of_the_equilibrium_and_unknown_where_there_is_none() -> None:
+    frame = LAB.frame.head(6).copy()
+    limits = equilibrium_limits(DRM, frame)
+    inert = frame[["Reaction Ar", "Reaction N2", "Reaction He"]].sum(axis=1)
+    feed = {"CH4": frame["Reaction CH4"], "CO2": frame["Reaction CO2"], "inert": inert}
+    oracle = equilibrium(frame["Reaction T"], feed, carbon=False).conversion("CH4")
+    np.testing.assert_allclose(limits, 100 * oracle)
+    changed = frame.assign(**{"Reaction T": [np.nan, 20.0, 5000.0, 700.0, 700.0, 700.0]})
+    changed.loc[changed.index[3], "Reaction CH4"] = 0.0
+    changed.loc[changed.index[4], "Reaction CO2"] = -1.0
+    assert np.isnan(equilibrium_limits(DRM, changed)).tolist() == [True] * 5 + [False]
+
+
+def test_measurements_say_nothing_to_the_inputs_and_unknown_limits_are_whole_conversions() -> None:
+    frame = LAB.frame.head(3)
+    x, other = Inputs.of(DRM, frame), Inputs.of(DRM, frame.assign(**{PERFORMANCE: 1.0}))
+    for a, b in ((x.tabular, other.tabular), (x.smooth, other.smooth), (x.limit, other.limit)):
+        np.testing.assert_array_equal(a, b)
+    np.testing.assert_array_equal(x.tabular[:, -1], x.limit)
+    cold = Inputs.of(DRM, frame.assign(**{"Reaction T": np.nan}))
+    np.testing.assert_array_equal(cold.limit, 100.0)
+    assert np.isfinite(cold.tabular).all()
+    assert len(x[[0, 2]].tabular) == 2
+    np.testing.assert_array_equal(x[[0, 2]].limit, x.limit[[0, 2]])
+
+
+def test_the_process_never_promises_much_more_than_the_equilibrium_allows() -> None:
+    x, y = Inputs.of(DRM, LAB.frame), LAB.frame[PERFORMANCE].to_numpy()
+    learners = Learners.fit(x, y, LAB.recipe_ids(), seed=0)
+    cold = LAB.frame.assign(**{"Reaction T": 450.0})
+    each, spread = learners.predict(Inputs.of(DRM, cold))
+    assert each.shape == (len(y), len(LEARNERS))
+    assert (spread >= 0).all()
+    limits = equilibrium_limits(DRM, cold)
+    process = each[:, LEARNERS.index("process")]
+    assert (process < 1.2 * limits).mean() > 0.95
+    assert (process > each[:, 0]).mean() < 0.2  # trees have seen no such cold rows, and repeat the coldest
+
+
+def test_without_a_reaction_the_process_learns_the_performance_itself() -> None:
+    table = tiny_table(recipes=40)
+    x, y = Inputs.of(table.schema, table.frame), table.frame["Yield"].to_numpy()
+    assert x.limit is None
+    assert x[:3].limit is None
+    each, _ = Learners.fit(x, y, table.recipe_ids(), seed=0).predict(x)
+    assert (np.corrcoef(each.T, y)[-1, :-1] > 0.9).all()
