@@ -106,7 +106,12 @@ class Designer:
         return pd.concat(self.designer.sample(conditions, draws_per_row, guidance=self._guidance, seed=seed))
 
     def own_scores(self, fold: Fold) -> dict[str, float]:
-        """What only a model with a density and latents can be asked: held-out and training density, rates, reconstruction."""
+        """What only a model with a density and latents can be asked: held-out and training density, rates, reconstruction.
+
+        Nothing of draws that are chosen among others: they have no density, and the model's scores are those of plain draws.
+        """
+        if self._guidance > 1:
+            return {}
         designer, held, seed, draws = self.designer, fold.held, fold.seed, self._draws
 
         def density(frame: pd.DataFrame) -> NDArray[np.float64]:

@@ -115,9 +115,8 @@ class GaussianProcess:
         middle, unit = self.level
         with computing_scope():
             half = 0.5 * (self.rows**2).sum(dim=1)
-            found = torch.cat(
-                [self._to_rows(some, half) @ self.solved for some in torch.from_numpy(away).split(_CHUNK)]
-            )
+            points, starts = torch.from_numpy(away), range(0, max(len(away), 1), _CHUNK)
+            found = torch.cat([self._to_rows(points[i : i + _CHUNK], half) @ self.solved for i in starts])
         expected: Floats = middle + unit * self.amplitude * found.numpy()
         return expected
 

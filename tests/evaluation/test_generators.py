@@ -70,6 +70,10 @@ def test_own_scores(fold: Fold, generator: Designer) -> None:
         assert 0 <= scores[f"active units z_{stage}"] <= 3
 
 
+def test_draws_that_are_chosen_have_no_density(fold: Fold, generator: Designer) -> None:
+    assert Designer(Fits(CONFIG), guidance=2, name="guided").own_scores(fold) == {}
+
+
 def test_members_together_say_at_least_as_much_as_one_on_average(fold: Fold, generator: Designer) -> None:
     """The log of a mean is no less than the mean of logs (Jensen)."""
     nats = log_density(generator.designer, fold.held, draws=8, seed=0)
