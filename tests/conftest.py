@@ -16,6 +16,41 @@ settings.load_profile("any machine")
 FEW = 10
 
 
+@pytest.fixture(scope="session", autouse=True)
+def quick_predictors() -> Iterator[dict[tuple[Any, str], Any]]:
+    """Let predictors of the performance make do with few trees and steps: most tests are about what is done with what they say.
+
+    Yields what was there before, by module and name.
+    """
+    from sklearn.ensemble import HistGradientBoostingRegressor
+
+    from pyro_hcvae.posterior import gaussian_process, learners, performance
+
+    def boosting(*, max_iter: int, **options: Any) -> Any:
+        return HistGradientBoostingRegressor(max_iter=min(max_iter, 3 * FEW), **options)
+
+    quick = {
+        (learners, "_TREES"): FEW,
+        (learners, "HistGradientBoostingRegressor"): boosting,
+        (gaussian_process, "_STEPS"): FEW,
+        (performance, "_SCALE_TREES"): FEW,
+    }
+    before = {place: getattr(*place) for place in quick}
+    with pytest.MonkeyPatch.context() as patch:
+        for place, value in quick.items():
+            patch.setattr(*place, value)
+        yield before
+
+
+@pytest.fixture(scope="module")
+def full_predictors(quick_predictors: dict[tuple[Any, str], Any]) -> Iterator[None]:
+    """Predictors as users have them, for tests of how good they are."""
+    with pytest.MonkeyPatch.context() as patch:
+        for place, value in quick_predictors.items():
+            patch.setattr(*place, value)
+        yield
+
+
 @pytest.fixture(scope="module")
 def small_forests() -> Iterator[None]:
     """Let judges and two-sample tests make do with few trees, where a test is about what is scored and not about how finely."""

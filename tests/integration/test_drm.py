@@ -15,7 +15,12 @@ from pyro_hcvae.evaluation.fold import rule_scores
 from pyro_hcvae.evaluation.reconstruction import one_row_per_recipe
 
 PATH = os.environ.get("PYRO_HCVAE_DRM_CSV", "")
-pytestmark = [pytest.mark.drm, pytest.mark.slow, pytest.mark.skipif(not PATH, reason="PYRO_HCVAE_DRM_CSV is not set")]
+pytestmark = [
+    pytest.mark.usefixtures("full_predictors"),
+    pytest.mark.drm,
+    pytest.mark.slow,
+    pytest.mark.skipif(not PATH, reason="PYRO_HCVAE_DRM_CSV is not set"),
+]
 
 
 @pytest.fixture(scope="module")

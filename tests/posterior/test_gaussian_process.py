@@ -13,6 +13,8 @@ from pyro_hcvae.posterior import gaussian_process
 from pyro_hcvae.posterior.gaussian_process import GaussianProcess, smooth_features
 from tests.laboratories import tiny_table
 
+pytestmark = pytest.mark.usefixtures("full_predictors")
+
 ONE_BLOCK = np.zeros(4, dtype=np.int64)
 
 

@@ -14,6 +14,8 @@ from pyro_hcvae.posterior.guidance import guided
 from pyro_hcvae.posterior.performance import PerformancePredictor
 from tests.laboratories import SMALL, tiny_schema, tiny_table
 
+pytestmark = pytest.mark.usefixtures("full_predictors")
+
 
 @dataclass
 class TenTimesA:

@@ -12,6 +12,8 @@ from pyro_hcvae.data.virtual_lab import PERFORMANCE, VirtualLab
 from pyro_hcvae.posterior.learners import LEARNERS, Inputs, Learners, shares_of_learners
 from tests.laboratories import tiny_table
 
+pytestmark = pytest.mark.usefixtures("full_predictors")
+
 DRM = RecipeSchema.load("drm")
 LAB = RecipeTable.from_frame(VirtualLab().experiments(recipes=40, seed=0), DRM)
 

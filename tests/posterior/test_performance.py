@@ -15,6 +15,8 @@ from pyro_hcvae.errors import InputError
 from pyro_hcvae.posterior.performance import PerformancePredictor
 from tests.laboratories import TINY_TOML, tiny_frame, tiny_schema, tiny_table
 
+pytestmark = pytest.mark.usefixtures("full_predictors")
+
 TABLE = tiny_table(recipes=120, rows_per_recipe=4)
 PREDICTOR = PerformancePredictor.fit(TABLE.schema, TABLE.frame, TABLE.recipe_ids())
 
