@@ -24,8 +24,10 @@ _TREES = 100
 _UNKNOWN, _LARGEST = -1.0, 1e12
 _HIGHEST_SHARE = 1.1
 """Measured conversions above the equilibrium by more than this count as this much: what is beyond is no matter of the recipe."""
+_EQUAL_MATTERS = 0.3
+"""How much it counts that shares are equal, beside that errors are small: clear differences decide, and noise does not."""
 _SUM_MATTERS = 1e4
-"""How much more it counts that shares sum to 1 than that errors are small."""
+"""How much more it counts that shares sum to 1."""
 
 
 @dataclass(frozen=True)
@@ -106,9 +108,15 @@ class Learners:
 
 
 def shares_of_learners(predicted: Floats, y: Floats, weights: Floats) -> Floats:
-    r"""How much each learner counts: the convex combination with the least squared error on rows that none has seen.
+    r"""How much each learner counts: a convex combination with a small squared error on rows that none has seen.
 
-    .. math:: \arg\min_{a \ge 0,\; \sum a = 1} \sum_i w_i \Bigl(y_i - \sum_l a_l f_l(x_i)\Bigr)^2
+    .. math::
+
+        \arg\min_{a \ge 0,\; \sum a = 1} \sum_i w_i \Bigl(\sum_l a_l f_l(x_i) - y_i\Bigr)^2
+            + \lambda\, \sigma^2 \sum_l (a_l - \tfrac1L)^2
+
+    with the mean squared error :math:`\sigma^2` of the best learner. Where they are about equally good, the second term keeps
+    noise from choosing among them.
 
     Args:
         predicted: Out of fold, by each learner, shape ``(rows, L)``.
@@ -119,12 +127,16 @@ def shares_of_learners(predicted: Floats, y: Floats, weights: Floats) -> Floats:
         Shares that sum to 1, shape ``(L,)``.
 
     References:
-        Breiman (1996), Stacked Regressions; van der Laan et al. (2007), Super Learner
+        Breiman (1996), Stacked Regressions, Machine Learning 24; van der Laan et al. (2007), Super Learner
     """
-    # Since shares sum to 1, the error of the combination is the combination of the errors. That sum is one more equation.
+    # Since shares sum to 1, the error of the combination is the combination of the errors. The other terms are further equations.
     errors = (predicted - y[:, None]) * np.sqrt(weights / weights.sum())[:, None]
-    important = _SUM_MATTERS * (float(np.abs(errors).sum()) or 1.0)
-    shares, _ = nnls(np.vstack([errors, np.full(errors.shape[1], important)]), np.append(np.zeros(len(y)), important))
+    squared = (errors**2).sum(axis=0)
+    count, largest = len(squared), float(squared.max()) or 1.0
+    equal = np.sqrt(_EQUAL_MATTERS * squared.min()) * np.eye(count)
+    total = np.full(count, _SUM_MATTERS * np.sqrt(largest))
+    wanted = np.concatenate([np.zeros(len(y)), equal.sum(axis=1) / count, total[:1]])
+    shares, _ = nnls(np.vstack([errors, equal, total]), wanted)
     out: Floats = shares / shares.sum()
     return out
 

@@ -9,6 +9,7 @@ from pyro_hcvae import RecipeSchema, RecipeTable
 from pyro_hcvae.chemistry.equilibrium import equilibrium
 from pyro_hcvae.chemistry.verdicts import equilibrium_limits
 from pyro_hcvae.data.virtual_lab import PERFORMANCE, VirtualLab
+from pyro_hcvae.posterior import learners
 from pyro_hcvae.posterior.learners import LEARNERS, Inputs, Learners, shares_of_learners
 from tests.laboratories import tiny_table
 
@@ -18,26 +19,45 @@ DRM = RecipeSchema.load("drm")
 LAB = RecipeTable.from_frame(VirtualLab().experiments(recipes=40, seed=0), DRM)
 
 
-def test_shares_are_those_of_the_best_combination() -> None:
+def test_shares_are_those_of_the_best_combination(monkeypatch: pytest.MonkeyPatch) -> None:
     """Errors that are independent are averaged in proportion to one over their variance."""
     rng = np.random.default_rng(0)
     y = rng.normal(50, 20, 20_000)
     predicted = y[:, None] + rng.normal(size=(len(y), 3)) * [1.0, 2.0, 4.0]
-    shares = shares_of_learners(predicted, y, np.ones_like(y))
-    assert shares.sum() == pytest.approx(1)
-    np.testing.assert_allclose(shares, np.array([16, 4, 1]) / 21, atol=0.02)
+    drawn_together = shares_of_learners(predicted, y, np.ones_like(y))
+    monkeypatch.setattr(learners, "_EQUAL_MATTERS", 0.0)
+    best = shares_of_learners(predicted, y, np.ones_like(y))
+    np.testing.assert_allclose(best, np.array([16, 4, 1]) / 21, atol=0.02)
+    assert drawn_together.sum() == best.sum() == pytest.approx(1)
+    assert 1 / 3 < drawn_together[0] < best[0]
+    assert drawn_together[0] > drawn_together[1] > drawn_together[2] > best[2]
 
 
-def test_a_learner_that_adds_nothing_has_no_share_and_none_is_below_nothing() -> None:
+def test_the_penalty_is_that_of_its_formula() -> None:
+    """Against a search over all shares of two learners; the unit of the performance is no matter."""
+    rng = np.random.default_rng(0)
+    y = rng.normal(50, 20, 300)
+    predicted = y[:, None] + rng.normal(size=(300, 2)) * [2.0, 3.0]
+    first = np.linspace(0, 1, 2001)
+    both = np.stack([first, 1 - first])
+    errors = predicted - y[:, None]
+    loss = ((errors @ both) ** 2).mean(axis=0) + 0.3 * (errors**2).mean(axis=0).min() * ((both - 0.5) ** 2).sum(axis=0)
+    found = shares_of_learners(predicted, y, np.ones(300))
+    assert found[0] == pytest.approx(first[loss.argmin()], abs=1e-3)
+    np.testing.assert_allclose(shares_of_learners(predicted / 100, y / 100, np.full(300, 7.0)), found, atol=1e-6)
+
+
+def test_a_learner_that_is_far_off_has_no_share_and_none_is_below_nothing() -> None:
     rng = np.random.default_rng(0)
     y, noise = rng.normal(50, 20, 500), rng.normal(size=500)
     good = y + noise
-    shares = shares_of_learners(np.column_stack([good, good + 3 * noise, np.full(500, 50.0)]), y, np.ones(500))
+    shares = shares_of_learners(np.column_stack([good, y - noise, np.full(500, 300.0)]), y, np.ones(500))
     assert (shares >= 0).all()
-    np.testing.assert_allclose(shares, [1, 0, 0], atol=0.01)
+    np.testing.assert_allclose(shares, [0.5, 0.5, 0], atol=0.01)
 
 
-def test_shares_see_rows_by_their_weights() -> None:
+def test_shares_see_rows_by_their_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(learners, "_EQUAL_MATTERS", 0.0)
     y = np.zeros(10)
     first, second = np.repeat([1.0, 0.0], 5), np.repeat([0.0, 1.0], 5)
     shares = shares_of_learners(np.column_stack([first, second]), y, np.repeat([1.0, 9.0], 5))
@@ -79,9 +99,9 @@ def test_measurements_say_nothing_to_the_inputs_and_unknown_limits_are_whole_con
 
 def test_the_process_never_promises_much_more_than_the_equilibrium_allows() -> None:
     x, y = Inputs.of(DRM, LAB.frame), LAB.frame[PERFORMANCE].to_numpy()
-    learners = Learners.fit(x, y, LAB.recipe_ids(), seed=0)
+    fitted = Learners.fit(x, y, LAB.recipe_ids(), seed=0)
     cold = LAB.frame.assign(**{"Reaction T": 450.0})
-    each, spread = learners.predict(Inputs.of(DRM, cold))
+    each, spread = fitted.predict(Inputs.of(DRM, cold))
     assert each.shape == (len(y), len(LEARNERS))
     assert (spread >= 0).all()
     limits = equilibrium_limits(DRM, cold)
