@@ -226,6 +226,8 @@ class RecipeDesigner:
     def reckon_with(self, unseen: Grouping) -> Self:
         """Say what is new about the measurements to come, so that intervals of the predicted performance hold for them.
 
+        What suits such measurements also decides how much each learner of the predictor counts.
+
         Args:
             unseen: ``recipe`` (the default): another recipe, in a laboratory like those of the table; ``laboratory``: feed and
                 contact time of a laboratory that is not in the table, which makes intervals wider by a quarter.

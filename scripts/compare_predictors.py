@@ -72,7 +72,9 @@ def candidates(table: RecipeTable, by: Any, count: int, seed: int) -> Iterator[d
     x, y, recipes = Inputs.of(table.schema, table.frame), _performance(table), table.recipe_ids()
     once = {"": np.ones_like(y), ALIKE: equal_weights(recipes)}
     kinds = (
-        {"": x} if x.limit is None else {"": x, BLIND: Inputs(x.tabular[:, :-1], x.smooth[:, :-1], x.blocks[:-1], None)}
+        {"": x}
+        if x.limit_pct is None
+        else {"": x, BLIND: Inputs(x.tabular[:, :-1], x.smooth[:, :-1], x.blocks[:-1], None)}
     )
     parts = list(folds(groups_of(table, by), count, seed=seed))
     predicted: dict[str, Floats] = {}

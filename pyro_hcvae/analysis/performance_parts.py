@@ -64,11 +64,11 @@ class Refits:
         *,
         seed: int = 0,
     ) -> Refits:
-        """Fit on the table that the predictor was fitted on.
+        """Fit on tables drawn from one.
 
         Args:
             predictor: Of the performance.
-            table: What it was fitted on.
+            table: Rows to draw from: those that it was fitted on, or others of the same kind.
             groups: What is drawn as a whole, with replacement: the recipe of each row, or its laboratory.
             count: Number of fits, at least 2.
             seed: Fixes the tables and the fits.
@@ -161,6 +161,8 @@ def performance_uncertainty(
     _, given = encoded(designer.codec, rows)
     if not given and draws < 2:
         raise InputError("at least 2 draws are needed to see how far they differ")
+    if refits is not None and refits.predictor is not designer.predictor:
+        raise InputError("the refits are of another predictor than the designer's: fit them after reckon_with")
     if refits is None:
         refits = Refits.fit(designer.predictor, table, table.recipe_ids(), seed=seed)
     drawn = rows if given else pd.concat(designer.sample(rows, draws, as_drawn=True, seed=seed))

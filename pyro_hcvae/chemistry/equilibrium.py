@@ -30,7 +30,7 @@ LABORATORY_C = (200.0, 1000.0)
 """Where a temperature is looked for unless one says otherwise."""
 _BISECTIONS = 60
 _BALANCE = 1e-9
-_TRACE = 1e-12  # share of the feed that must react, so that no product of fractions leaves the range of floats
+TRACE = 1e-12  # share of the feed that must react, so that no product of fractions leaves the range of floats
 _SECTIONS = (32, 8, 8, 8, 8, 8)  # of a range that is searched, then of the section where something was found
 _ATOMS = {"CH4": (1, 4, 0), "CO2": (1, 0, 2), "CO": (1, 0, 1), "H2": (0, 2, 0), "H2O": (0, 2, 1)}
 
@@ -300,7 +300,7 @@ def _checked(
     with np.errstate(over="ignore"):
         reacting, total = np.sum(parts[:-1], axis=0), np.sum(parts, axis=0)
     _refuse(~np.isfinite(total), "the feed sums to {}: give smaller numbers", total)
-    _refuse(reacting <= _TRACE * total, f"the feed holds {{}} of {', '.join(SPECIES)}: nothing can react", reacting)
+    _refuse(reacting <= TRACE * total, f"the feed holds {{}} of {', '.join(SPECIES)}: nothing can react", reacting)
     return temperature, pressure, {name: part / total for name, part in zip(known, parts, strict=True)}
 
 

@@ -14,11 +14,12 @@ from pyro_hcvae.chemistry.equilibrium import (
     INERT,
     LABORATORY_C,
     PRESSURE_ATM,
+    TRACE,
     equilibrium,
     first_value,
     reachable_temperature,
 )
-from pyro_hcvae.chemistry.thermodynamics import TEMPERATURE_C, Floats
+from pyro_hcvae.chemistry.thermodynamics import SPECIES, TEMPERATURE_C, Floats
 from pyro_hcvae.data.schema import RecipeSchema
 from pyro_hcvae.errors import InputError
 
@@ -30,6 +31,8 @@ MARGIN_PCT = 2.0
 """Points above the equilibrium with graphite that are put down to the errors of a measurement."""
 RATIO_LIMIT = 5.0
 """Largest CO2/CH4 that is suggested against carbon."""
+_LEAST_LIMIT_PCT = 0.1
+"""Conversion that nobody could measure: of a smaller one no share can be told."""
 
 
 @dataclass(frozen=True)
@@ -169,8 +172,8 @@ def equilibrium_limits(schema: RecipeSchema, frame: pd.DataFrame) -> Floats:
         frame: Condition columns, in the table's units.
 
     Returns:
-        Shape ``(rows,)``, above 0; NaN where the equilibrium is not known: a cell is, or lies outside of the ranges of
-        `equilibrium`, or the gas that is converted is not fed.
+        Shape ``(rows,)``, at least 0.1; NaN where equilibrium sets no limit that means anything: a cell is not known or beyond
+        what `equilibrium` takes, the gas that is converted is not fed, or less of it than that could be converted.
 
     Raises:
         InputError: If a column is missing.
@@ -182,13 +185,17 @@ def equilibrium_limits(schema: RecipeSchema, frame: pd.DataFrame) -> Floats:
     distinct, which = np.unique(every, axis=0, return_inverse=True)  # draws share their conditions
     t, p, *amounts = distinct.T
     gases = dict(zip(feed, amounts, strict=True))
-    known = np.isfinite(distinct).all(axis=1) & (distinct[:, 2:] >= 0).all(axis=1) & (gases[species] > 0)
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = distinct[:, 2:].sum(axis=1)
+        reacting = sum((gases[name] for name in SPECIES if name in gases), np.zeros(len(t)))
+    known = np.isfinite(distinct).all(axis=1) & (distinct[:, 2:] >= 0).all(axis=1) & np.isfinite(total)
+    known &= (gases[species] > 0) & (reacting > TRACE * total)
     for values, (low, high) in ((t, TEMPERATURE_C), (p, PRESSURE_ATM)):
         known &= (values >= low) & (values <= high)
     limit = np.full(len(t), np.nan)
     some = {name: amount[known] for name, amount in gases.items()}
     limit[known] = 100 * equilibrium(t[known], some, p[known], carbon=False).conversion(species)
-    limit[~(limit > 0)] = np.nan  # where products are fed, more of it may be formed
+    limit[~(limit >= _LEAST_LIMIT_PCT)] = np.nan  # also where products are fed, and more of it is formed
     found: Floats = limit[which.ravel()]
     return found
 

@@ -222,7 +222,7 @@ def show(designer: RecipeDesigner, proposals: Proposals) -> None:
         console.print(f"Equilibrium: {verdict.level}. {verdict.reason} {verdict.carbon_risk}".rstrip(), highlight=False)
         if verdict.level != "green":
             console.print(
-                "Warning: the predictor knows measurements and no equilibrium. What it predicts above "
+                "Warning: the predictor is told the equilibrium and not bound by it. What it predicts above "
                 f"{verdict.without_carbon_pct:.0f} % goes with the formation of carbon, above "
                 f"{verdict.with_carbon_pct:.0f} % it is an error.",
                 highlight=False,

@@ -22,7 +22,7 @@ Ints = NDArray[np.int64]
 LEARNERS = ("trees", "boosting", "process")
 _TREES = 100
 _UNKNOWN, _LARGEST = -1.0, 1e12
-_HIGHEST_SHARE = 1.1
+_HIGHEST_OF_LIMIT = 1.1
 """Measured conversions above the equilibrium by more than this count as this much: what is beyond is no matter of the recipe."""
 _EQUAL_MATTERS = 0.3
 """How much it counts that shares are equal, beside that errors are small: clear differences decide, and noise does not."""
@@ -38,14 +38,14 @@ class Inputs:
         tabular: For trees, finite, shape ``(B, F)``.
         smooth: For distances, NaN where there is nothing, shape ``(B, S)``.
         blocks: Which of ``smooth`` belong together, shape ``(S,)``.
-        limit: Conversion at equilibrium in %, which the process is told shares of, shape ``(B,)``; None if the schema does not
+        limit_pct: Conversion at equilibrium, which the process is told shares of, shape ``(B,)``; None if the schema does not
             declare its reaction.
     """
 
     tabular: Floats
     smooth: Floats
     blocks: Ints
-    limit: Floats | None
+    limit_pct: Floats | None
 
     @classmethod
     def of(cls, schema: RecipeSchema, frame: pd.DataFrame) -> Inputs:
@@ -54,8 +54,7 @@ class Inputs:
         if schema.reaction is None:
             return cls(tabular, smooth, blocks, None)
         limit = equilibrium_limits(schema, frame)
-        share = limit / 100
-        logit = np.log(share / np.maximum(1 - share, 1e-3))
+        logit = np.log(limit / np.maximum(100 - limit, 0.1))
         return cls(
             np.column_stack([tabular, np.nan_to_num(limit, nan=_UNKNOWN)]),
             np.column_stack([smooth, logit]),
@@ -64,7 +63,7 @@ class Inputs:
         )
 
     def __getitem__(self, rows: Any) -> Inputs:
-        limit = None if self.limit is None else self.limit[rows]
+        limit = None if self.limit_pct is None else self.limit_pct[rows]
         return Inputs(self.tabular[rows], self.smooth[rows], self.blocks, limit)
 
 
@@ -72,13 +71,13 @@ class Inputs:
 class Learners:
     """Extremely randomised trees, boosted trees on histograms and a Gaussian process, fitted on the same rows.
 
-    On one thread: where other work keeps a core busy, boosting on all cores mostly waits for the slowest of its threads. On two
-    busy cores that took five times the processor time.
+    All on one thread: where other work keeps a core busy, boosting on all cores mostly waits for the slowest of its threads. On
+    two busy cores that took five times the processor time.
 
     Attributes:
         trees: Geurts et al. (2006).
         boosting: Ke et al. (2017).
-        process: Of the performance, or of its share of `Inputs.limit`.
+        process: Of the performance, or of its share of `Inputs.limit_pct`.
     """
 
     trees: Any
@@ -93,7 +92,7 @@ class Learners:
         boosting = HistGradientBoostingRegressor(
             max_iter=200, learning_rate=0.07, max_features=0.3, early_stopping=False, random_state=seed
         )
-        outcome = y if x.limit is None else (y / x.limit).clip(0, _HIGHEST_SHARE)
+        outcome = y if x.limit_pct is None else (y / x.limit_pct).clip(0, _HIGHEST_OF_LIMIT)
         process = GaussianProcess.fit(x.smooth, outcome, recipes, x.blocks, seed=seed)
         with threadpool_limits(limits=1, user_api="openmp"):
             return cls(trees.fit(x.tabular, y), boosting.fit(x.tabular, y), process)
@@ -104,7 +103,7 @@ class Learners:
         with threadpool_limits(limits=1, user_api="openmp"):
             boosted = self.boosting.predict(x.tabular)
         said = self.process.predict(x.smooth)
-        return np.column_stack([mean, boosted, said if x.limit is None else said * x.limit]), spread
+        return np.column_stack([mean, boosted, said if x.limit_pct is None else said * x.limit_pct]), spread
 
 
 def shares_of_learners(predicted: Floats, y: Floats, weights: Floats) -> Floats:
@@ -133,7 +132,8 @@ def shares_of_learners(predicted: Floats, y: Floats, weights: Floats) -> Floats:
     errors = (predicted - y[:, None]) * np.sqrt(weights / weights.sum())[:, None]
     squared = (errors**2).sum(axis=0)
     count, largest = len(squared), float(squared.max()) or 1.0
-    equal = np.sqrt(_EQUAL_MATTERS * squared.min()) * np.eye(count)
+    # A trace of the largest error, so that learners without any error share equally.
+    equal = np.sqrt(_EQUAL_MATTERS * max(float(squared.min()), 1e-9 * largest)) * np.eye(count)
     total = np.full(count, _SUM_MATTERS * np.sqrt(largest))
     wanted = np.concatenate([np.zeros(len(y)), equal.sum(axis=1) / count, total[:1]])
     shares, _ = nnls(np.vstack([errors, equal, total]), wanted)

@@ -80,8 +80,8 @@ class PerformancePredictor:
             schema: Meaning of the columns.
             experiments: Rows of `RecipeTable.frame`.
             recipes: Recipe of each row; each counts once.
-            apart: Group of each row which no fold cuts in two, e.g. its laboratory: intervals then reckon with errors on groups
-                that were not seen. None: the recipes.
+            apart: Group of each row which no fold cuts in two, e.g. its laboratory: intervals, and how much each learner counts,
+                then reckon with errors on groups that were not seen. None: the recipes.
             seed: Seed of the learners and folds.
 
         Raises:
@@ -100,7 +100,7 @@ class PerformancePredictor:
         predicted = (each @ shares).clip(*schema.performance.bounds)
 
         error = y - predicted
-        known = _known(x, each, spread, predicted)
+        known = _error_features(x, each, spread, predicted)
         smallest = max(
             _SMALLEST_SCALE * float(np.average(np.abs(error), weights=weights)), 1e-9 * (1 + np.abs(y).max())
         )
@@ -146,7 +146,7 @@ class PerformancePredictor:
         x, bounds = Inputs.of(self.schema, joined), self.schema.performance.bounds
         each, spread = self.learners.predict(x)
         mean = (each @ self.shares).clip(*bounds)
-        scale = mean_and_spread(self.scale_forest, _known(x, each, spread, mean))[0].clip(self.smallest_scale)
+        scale = mean_and_spread(self.scale_forest, _error_features(x, each, spread, mean))[0].clip(self.smallest_scale)
         low, high = self.errors.interval(level)
         limits = {"low": (mean + scale * low).clip(*bounds), "high": (mean + scale * high).clip(*bounds)}
         return pd.DataFrame({"mean": mean, **limits, "scale": scale})
@@ -166,7 +166,7 @@ class PerformancePredictor:
         return above if self.schema.performance.higher_is_better else 1 - above
 
 
-def _known(x: Inputs, each: Floats, spread: Floats, mean: Floats) -> Floats:
+def _error_features(x: Inputs, each: Floats, spread: Floats, mean: Floats) -> Floats:
     """What the size of the error is told from: recipe and conditions, how far learners and trees are apart, the prediction."""
     return np.column_stack([x.tabular, spread, each.std(axis=1), mean])
 

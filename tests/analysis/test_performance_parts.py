@@ -85,5 +85,9 @@ def test_intervals_reckon_with_what_is_said_to_be_new() -> None:
     r2 = one.reckon_with("laboratory").predictor.r2
     assert r2 != before.r2
     assert one.reckon_with("recipe").predictor.r2 == before.r2
+    rows = table.frame.head(2)
+    few = Refits.fit(before, table, table.recipe_ids(), 2)
+    with pytest.raises(InputError, match="another predictor"):
+        performance_uncertainty(one, rows, few)
     with pytest.raises(InputError, match="recipe, composition or laboratory"):
         one.reckon_with("planet")  # type: ignore[arg-type]

@@ -189,6 +189,7 @@ def test_plot_results_draws_generators_and_refuses_to_mix_splits(tmp_path: Path)
 
 
 @pytest.mark.parametrize("what", ["candidates", "coverage"])
+@pytest.mark.usefixtures("full_predictors")
 def test_compare_predictors_scores_held_out_groups(what: str, tmp_path: Path) -> None:
     tiny_frame(recipes=60).to_csv(tmp_path / "table.csv", index=False)
     (tmp_path / "tiny.toml").write_text(TINY_TOML)

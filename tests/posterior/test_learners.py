@@ -11,6 +11,7 @@ from pyro_hcvae.chemistry.verdicts import equilibrium_limits
 from pyro_hcvae.data.virtual_lab import PERFORMANCE, VirtualLab
 from pyro_hcvae.posterior import learners
 from pyro_hcvae.posterior.learners import LEARNERS, Inputs, Learners, shares_of_learners
+from pyro_hcvae.posterior.performance import PerformancePredictor
 from tests.laboratories import tiny_table
 
 pytestmark = pytest.mark.usefixtures("full_predictors")
@@ -65,10 +66,8 @@ def test_shares_see_rows_by_their_weights(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.parametrize("predicted", [np.ones((4, 3)), np.zeros((4, 3))], ids=["no error", "equal errors"])
-def test_learners_that_agree_share_somehow(predicted: np.ndarray) -> None:
-    shares = shares_of_learners(predicted, np.ones(4), np.ones(4))
-    assert shares.sum() == pytest.approx(1)
-    assert (shares >= 0).all()
+def test_learners_that_agree_share_equally(predicted: np.ndarray) -> None:
+    np.testing.assert_allclose(shares_of_learners(predicted, np.ones(4), np.ones(4)), 1 / 3)
 
 
 def test_limits_are_those_of_the_equilibrium_and_unknown_where_there_is_none() -> None:
@@ -87,17 +86,17 @@ def test_limits_are_those_of_the_equilibrium_and_unknown_where_there_is_none() -
 def test_measurements_say_nothing_to_the_inputs_and_unknown_limits_are_whole_conversions() -> None:
     frame = LAB.frame.head(3)
     x, other = Inputs.of(DRM, frame), Inputs.of(DRM, frame.assign(**{PERFORMANCE: 1.0}))
-    for a, b in ((x.tabular, other.tabular), (x.smooth, other.smooth), (x.limit, other.limit)):
+    for a, b in ((x.tabular, other.tabular), (x.smooth, other.smooth), (x.limit_pct, other.limit_pct)):
         np.testing.assert_array_equal(a, b)
-    np.testing.assert_array_equal(x.tabular[:, -1], x.limit)
+    np.testing.assert_array_equal(x.tabular[:, -1], x.limit_pct)
     cold = Inputs.of(DRM, frame.assign(**{"Reaction T": np.nan}))
-    np.testing.assert_array_equal(cold.limit, 100.0)
+    np.testing.assert_array_equal(cold.limit_pct, 100.0)
     assert np.isfinite(cold.tabular).all()
     assert len(x[[0, 2]].tabular) == 2
-    np.testing.assert_array_equal(x[[0, 2]].limit, x.limit[[0, 2]])
+    np.testing.assert_array_equal(x[[0, 2]].limit_pct, x.limit_pct[[0, 2]])
 
 
-def test_the_process_never_promises_much_more_than_the_equilibrium_allows() -> None:
+def test_the_process_hardly_ever_promises_more_than_the_equilibrium_allows() -> None:
     x, y = Inputs.of(DRM, LAB.frame), LAB.frame[PERFORMANCE].to_numpy()
     fitted = Learners.fit(x, y, LAB.recipe_ids(), seed=0)
     cold = LAB.frame.assign(**{"Reaction T": 450.0})
@@ -113,7 +112,48 @@ def test_the_process_never_promises_much_more_than_the_equilibrium_allows() -> N
 def test_without_a_reaction_the_process_learns_the_performance_itself() -> None:
     table = tiny_table(recipes=40)
     x, y = Inputs.of(table.schema, table.frame), table.frame["Yield"].to_numpy()
-    assert x.limit is None
-    assert x[:3].limit is None
+    assert x.limit_pct is None
+    assert x[:3].limit_pct is None
     each, _ = Learners.fit(x, y, table.recipe_ids(), seed=0).predict(x)
     assert (np.corrcoef(each.T, y)[-1, :-1] > 0.9).all()
+
+
+@pytest.mark.parametrize(
+    "feed",
+    [
+        {"Reaction CH4": 1e-11, "Reaction CO2": 0.0, "Reaction Ar": 100.0},
+        {"Reaction CH4": 1e308, "Reaction CO2": 1e308},
+        {"Reaction CH4": 100.0, "Reaction CO2": 0.0},
+        {"Reaction CH4": 100.0, "Reaction CO2": 1e-13},
+    ],
+    ids=["traces", "overflow", "no carbon dioxide", "hardly any"],
+)
+def test_feeds_that_leave_nothing_to_convert_have_no_limit_and_are_no_errors(feed: dict[str, float]) -> None:
+    assert np.isnan(equilibrium_limits(DRM, LAB.frame.head(2).assign(**feed))).all()
+    assert np.isnan(equilibrium_limits(DRM, LAB.frame.head(2).assign(**{"Reaction T": np.nan}))).all()
+
+
+def test_the_process_is_told_shares_of_the_limit_within_what_is_believed(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[np.ndarray] = []
+
+    class Told:
+        @classmethod
+        def fit(cls, x: np.ndarray, y: np.ndarray, *_: object, **__: object) -> Told:
+            told.append(y)
+            return cls()
+
+    monkeypatch.setattr(learners, "GaussianProcess", Told)
+    x, y = Inputs.of(DRM, LAB.frame), LAB.frame[PERFORMANCE].to_numpy().copy()
+    limit = equilibrium_limits(DRM, LAB.frame)
+    y[:2] = 3 * limit[0], -5.0
+    Learners.fit(x, y, LAB.recipe_ids(), seed=0)
+    np.testing.assert_allclose(told[0][:2], [1.1, 0.0])
+    np.testing.assert_allclose(told[0][2:], (y / limit)[2:].clip(0, 1.1))
+
+
+def test_the_predictor_weighs_its_learners_by_its_shares() -> None:
+    predictor = PerformancePredictor.fit(DRM, LAB.frame, LAB.recipe_ids())
+    assert predictor.shares.sum() == pytest.approx(1)
+    each, _ = predictor.learners.predict(Inputs.of(DRM, LAB.frame))
+    said = predictor.predict(LAB.frame[list(DRM.recipe_columns)], LAB.frame[list(DRM.condition_columns)])
+    np.testing.assert_allclose(said["mean"], (each @ predictor.shares).clip(0, 100))

@@ -100,8 +100,8 @@ def performance_section(designer: RecipeDesigner, aside: SetAside, proposals: pd
     lines = "" if curves is None else (
         " Lines: equilibrium for the feeds of the table, without carbon and with graphite; bands hold 80 % of the "
         "feeds. What lies "
-        "above the dashed line is no equilibrium state: errors of measurement, or of the predictor, which knows no "
-        "equilibrium."
+        "above the dashed line is no equilibrium state: errors of measurement, or of the predictor, which is not "
+        "bound by it."
     )  # fmt: skip
     picture = Picture.of(
         recipe_plots.conversion(schema, designer.table.frame, shown, curves, proposals),
