@@ -22,7 +22,7 @@ a lower bound. Where the fits are further apart than the errors, which they are 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -161,10 +161,10 @@ def performance_uncertainty(
     _, given = encoded(designer.codec, rows)
     if not given and draws < 2:
         raise InputError("at least 2 draws are needed to see how far they differ")
-    if refits is not None and refits.predictor is not designer.predictor:
-        raise InputError("the refits are of another predictor than the designer's: fit them after reckon_with")
     if refits is None:
         refits = Refits.fit(designer.predictor, table, table.recipe_ids(), seed=seed)
+    # Fits of learners are the same whatever is reckoned with; errors and shares are those of the designer as it is now.
+    refits = replace(refits, predictor=designer.predictor)
     drawn = rows if given else pd.concat(designer.sample(rows, draws, as_drawn=True, seed=seed))
     parts = performance_parts(refits, drawn, 1 if given else draws)
     about = pd.DataFrame(

@@ -87,7 +87,8 @@ def test_intervals_reckon_with_what_is_said_to_be_new() -> None:
     assert one.reckon_with("recipe").predictor.r2 == before.r2
     rows = table.frame.head(2)
     few = Refits.fit(before, table, table.recipe_ids(), 2)
-    with pytest.raises(InputError, match="another predictor"):
-        performance_uncertainty(one, rows, few)
+    one.reckon_with("laboratory")
+    again = Refits.fit(one.predictor, table, table.recipe_ids(), 2)
+    pd.testing.assert_frame_equal(performance_uncertainty(one, rows, few), performance_uncertainty(one, rows, again))
     with pytest.raises(InputError, match="recipe, composition or laboratory"):
         one.reckon_with("planet")  # type: ignore[arg-type]
