@@ -14,11 +14,12 @@ from sklearn.ensemble import ExtraTreesRegressor, HistGradientBoostingRegressor
 from threadpoolctl import threadpool_limits
 
 from pyro_hcvae.data.codec import condition_features
-from pyro_hcvae.data.schema import Category, RecipeSchema
+from pyro_hcvae.data.schema import RecipeSchema
+from pyro_hcvae.posterior.error_distribution import equal_weights
+from pyro_hcvae.posterior.learners import features, finite
 
 Floats = NDArray[np.float64]
 Groups = NDArray[np.int64]
-_UNKNOWN, _LARGEST = -1.0, 1e12
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class AdherenceJudge:
             seed: Seed of both learners.
             name: What tells this judge from others in the names of scores.
         """
-        x, y, weights = _features(schema, frame), _performance(schema, frame), _equal_weights(recipes)
+        x, y, weights = features(schema, frame), _performance(schema, frame), equal_weights(recipes)
         trees = ExtraTreesRegressor(100, min_samples_leaf=2, max_features=0.5, random_state=seed, n_jobs=1)
         boosting = HistGradientBoostingRegressor(max_iter=200, learning_rate=0.07, random_state=seed)
         with threadpool_limits(limits=1, user_api="openmp"):  # see `Learners` of the predictor
@@ -65,7 +66,7 @@ class AdherenceJudge:
 
         Cells that are no number count as unknown and codes that do not exist as none: a broken recipe gets a figure too.
         """
-        x = _features(self.schema, frame)
+        x = features(self.schema, frame)
         with threadpool_limits(limits=1, user_api="openmp"):
             mean: Floats = (self.trees.predict(x) + self.boosting.predict(x)) / 2
         return mean.clip(*self.schema.performance.bounds)
@@ -92,7 +93,7 @@ class ConditionEffect:
         x = _conditions(judge.schema, frame)
         y = np.column_stack([_performance(judge.schema, frame), judge.predict(frame)])
         forest = ExtraTreesRegressor(100, min_samples_leaf=5, random_state=seed, n_jobs=1)
-        return cls(judge, (forest if x.shape[1] else DummyRegressor()).fit(x, y, _equal_weights(recipes)))
+        return cls(judge, (forest if x.shape[1] else DummyRegressor()).fit(x, y, equal_weights(recipes)))
 
     def __call__(self, frame: pd.DataFrame) -> Floats:
         """Expected ``(measured, predicted)`` under the conditions of some rows, shape ``(rows, 2)``."""
@@ -170,38 +171,14 @@ def density_drops(
     return out
 
 
-def _features(schema: RecipeSchema, frame: pd.DataFrame) -> Floats:
-    """Recipe columns as they are, codes one-hot, and condition features; finite, shape ``(rows, F)``."""
-    parts: list[Floats] = []
-    for block in schema.blocks:
-        if isinstance(block, Category):
-            codes = frame[block.column]
-            parts.append(np.column_stack([(codes == code).to_numpy(np.float64) for code in block.codes]))
-        else:
-            parts.append(frame[list(block.names())].to_numpy(np.float64))
-    return _finite(np.concatenate([*parts, _conditions(schema, frame)], axis=1))
-
-
 def _conditions(schema: RecipeSchema, frame: pd.DataFrame) -> Floats:
     """Condition features without the performance, shape ``(rows, C)``."""
-    features = condition_features(schema, frame.assign(**{schema.performance.name: 0.0}))
-    return _finite(features[:, :-1])
-
-
-def _finite(values: Floats) -> Floats:
-    bounded: Floats = np.nan_to_num(values, nan=_UNKNOWN, posinf=_LARGEST, neginf=-_LARGEST)
-    return bounded.clip(-_LARGEST, _LARGEST)
+    conditions = condition_features(schema, frame.assign(**{schema.performance.name: 0.0}))[:, :-1]
+    return finite(conditions)
 
 
 def _performance(schema: RecipeSchema, frame: pd.DataFrame) -> Floats:
     return frame[schema.performance.name].to_numpy(np.float64)
-
-
-def _equal_weights(groups: Groups) -> Floats:
-    """One over the number of rows of each row's group, shape ``(rows,)``."""
-    _, number, count = np.unique(groups, return_inverse=True, return_counts=True)
-    weights: Floats = 1.0 / count[number]
-    return weights
 
 
 def _correlation(a: Floats, b: Floats) -> float:

@@ -158,6 +158,10 @@ def features(schema: RecipeSchema, frame: pd.DataFrame) -> Floats:
         else:
             parts.append(frame[list(block.names())].to_numpy(np.float64))
     parts.append(condition_features(schema, frame.assign(**{schema.performance.name: 0.0}))[:, :-1])
-    bounded = np.nan_to_num(np.concatenate(parts, axis=1), nan=_UNKNOWN, posinf=_LARGEST, neginf=-_LARGEST)
-    finite: Floats = bounded.clip(-_LARGEST, _LARGEST)
-    return finite
+    return finite(np.concatenate(parts, axis=1))
+
+
+def finite(values: Floats) -> Floats:
+    """What trees can read: unknown cells are -1, and none is beyond a million millions."""
+    bounded: Floats = np.nan_to_num(values, nan=_UNKNOWN, posinf=_LARGEST, neginf=-_LARGEST)
+    return bounded.clip(-_LARGEST, _LARGEST)
