@@ -180,7 +180,8 @@ def equilibrium_limits(schema: RecipeSchema, frame: pd.DataFrame) -> Floats:
         ValueError: If the schema does not declare its reaction.
     """
     temperature, feed, pressure = states(schema, frame)
-    species = schema.reaction.conversion_of if schema.reaction else "CH4"
+    assert schema.reaction is not None, "states refuse a schema without one"
+    species = schema.reaction.conversion_of
     every = np.column_stack([temperature, pressure, *feed.values()])
     distinct, which = np.unique(every, axis=0, return_inverse=True)  # draws share their conditions
     t, p, *amounts = distinct.T
