@@ -42,6 +42,18 @@ def quick_predictors() -> Iterator[dict[tuple[Any, str], Any]]:
         yield before
 
 
+@pytest.fixture(scope="session", autouse=True)
+def quick_searches() -> Iterator[None]:
+    """Let searches be short where a test does not say how long: most are about what is done with what was found."""
+    from pyro_hcvae.posterior.search import SearchConfig
+
+    usual = SearchConfig()
+    quick = (usual.proposals // FEW, usual.chains // FEW, FEW, usual.trust)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SearchConfig.__init__, "__defaults__", quick)
+        yield
+
+
 @pytest.fixture(scope="module")
 def full_predictors(quick_predictors: dict[tuple[Any, str], Any]) -> Iterator[None]:
     """Predictors as users have them, for tests of how good they are."""

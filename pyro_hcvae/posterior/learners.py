@@ -98,12 +98,18 @@ class Learners:
             return cls(trees.fit(x.tabular, y), boosting.fit(x.tabular, y), process)
 
     def predict(self, x: Inputs) -> tuple[Floats, Floats]:
-        """What each learner expects, shape ``(B, 3)`` in the order of `LEARNERS`, and the spread of the trees, shape ``(B,)``."""
+        """What they expect, and how sure of it they may be.
+
+        Returns:
+            What each learner expects, shape ``(B, 3)`` in the order of `LEARNERS`; spread of the trees, and nearness of the
+            nearest row to the process, shape ``(B, 2)``.
+        """
         mean, spread = mean_and_spread(self.trees, x.tabular)
         with threadpool_limits(limits=1, user_api="openmp"):
             boosted = self.boosting.predict(x.tabular)
-        said = self.process.predict(x.smooth)
-        return np.column_stack([mean, boosted, said if x.limit_pct is None else said * x.limit_pct]), spread
+        said, nearness = self.process.predict(x.smooth)
+        smooth = said if x.limit_pct is None else said * x.limit_pct
+        return np.column_stack([mean, boosted, smooth]), np.column_stack([spread, nearness])
 
 
 def shares_of_learners(predicted: Floats, y: Floats, weights: Floats) -> Floats:

@@ -91,16 +91,16 @@ class PerformancePredictor:
         x = Inputs.of(schema, experiments)
         y = experiments[schema.performance.name].to_numpy(np.float64)
         parts = list(folds(groups, max(2, min(_FOLDS, len(np.unique(groups)))), seed=seed))
-        each, spread = np.empty((len(y), len(LEARNERS))), np.empty_like(y)
+        each, sureness = np.empty((len(y), len(LEARNERS))), np.empty((len(y), 2))
         for train, test in parts:
             learners = Learners.fit(x[train], y[train], recipes[train], seed=seed)
-            each[test], spread[test] = learners.predict(x[test])
+            each[test], sureness[test] = learners.predict(x[test])
         weights = equal_weights(recipes)
         shares = shares_of_learners(each, y, weights)
         predicted = (each @ shares).clip(*schema.performance.bounds)
 
         error = y - predicted
-        known = _error_features(x, each, spread, predicted)
+        known = _error_features(x, each, sureness, predicted)
         smallest = max(
             _SMALLEST_SCALE * float(np.average(np.abs(error), weights=weights)), 1e-9 * (1 + np.abs(y).max())
         )
@@ -144,9 +144,11 @@ class PerformancePredictor:
             raise InputError(f"the level of an interval must lie between 0 and 1, got {level}")
         joined = pd.concat([recipes.reset_index(drop=True), conditions.reset_index(drop=True)], axis=1)
         x, bounds = Inputs.of(self.schema, joined), self.schema.performance.bounds
-        each, spread = self.learners.predict(x)
+        each, sureness = self.learners.predict(x)
         mean = (each @ self.shares).clip(*bounds)
-        scale = mean_and_spread(self.scale_forest, _error_features(x, each, spread, mean))[0].clip(self.smallest_scale)
+        scale = mean_and_spread(self.scale_forest, _error_features(x, each, sureness, mean))[0].clip(
+            self.smallest_scale
+        )
         low, high = self.errors.interval(level)
         limits = {"low": (mean + scale * low).clip(*bounds), "high": (mean + scale * high).clip(*bounds)}
         return pd.DataFrame({"mean": mean, **limits, "scale": scale})
@@ -166,9 +168,12 @@ class PerformancePredictor:
         return above if self.schema.performance.higher_is_better else 1 - above
 
 
-def _error_features(x: Inputs, each: Floats, spread: Floats, mean: Floats) -> Floats:
-    """What the size of the error is told from: recipe and conditions, how far learners and trees are apart, the prediction."""
-    return np.column_stack([x.tabular, spread, each.std(axis=1), mean])
+def _error_features(x: Inputs, each: Floats, sureness: Floats, mean: Floats) -> Floats:
+    """What the size of the error is told from.
+
+    That is recipe and conditions, how far trees and learners are apart, how near the nearest row is, and the prediction.
+    """
+    return np.column_stack([x.tabular, sureness, each.std(axis=1), mean])
 
 
 def _scale_forest(known: Floats, error: Floats, weights: Floats, seed: int) -> ExtraTreesRegressor:

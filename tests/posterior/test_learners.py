@@ -100,13 +100,23 @@ def test_the_process_hardly_ever_promises_more_than_the_equilibrium_allows() -> 
     x, y = Inputs.of(DRM, LAB.frame), LAB.frame[PERFORMANCE].to_numpy()
     fitted = Learners.fit(x, y, LAB.recipe_ids(), seed=0)
     cold = LAB.frame.assign(**{"Reaction T": 450.0})
-    each, spread = fitted.predict(Inputs.of(DRM, cold))
+    each, sureness = fitted.predict(Inputs.of(DRM, cold))
     assert each.shape == (len(y), len(LEARNERS))
-    assert (spread >= 0).all()
+    assert sureness.shape == (len(y), 2)
+    assert (sureness >= 0).all()
     limits = equilibrium_limits(DRM, cold)
     process = each[:, LEARNERS.index("process")]
     assert (process < 1.2 * limits).mean() > 0.95
     assert (process > each[:, 0]).mean() < 0.2  # trees have seen no such cold rows, and repeat the coldest
+
+
+def test_what_no_recipe_of_the_table_is_like_is_known_for_it() -> None:
+    x, y = Inputs.of(DRM, LAB.frame), LAB.frame[PERFORMANCE].to_numpy()
+    fitted = Learners.fit(x, y, LAB.recipe_ids(), seed=0)
+    nearness = fitted.predict(x)[1][:, 1]
+    np.testing.assert_allclose(nearness, 1.0, atol=1e-6)
+    odd = LAB.frame.assign(**dict.fromkeys(("Ni", "Co", "Rh", "Ru", "Pt", "Pd", "Ir"), 0.0), K=10.0, Li=10.0)
+    assert fitted.predict(Inputs.of(DRM, odd))[1][:, 1].max() < 0.7
 
 
 def test_without_a_reaction_the_process_learns_the_performance_itself() -> None:
