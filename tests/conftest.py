@@ -43,14 +43,16 @@ def quick_predictors() -> Iterator[dict[tuple[Any, str], Any]]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def quick_searches() -> Iterator[None]:
-    """Let searches be short where a test does not say how long: most are about what is done with what was found."""
+def quick_proposals() -> Iterator[None]:
+    """Let searches be short where a test does not say how long, and intervals rough: most are about what is done with them."""
+    from pyro_hcvae.posterior import intervals
     from pyro_hcvae.posterior.search import SearchConfig
 
     usual = SearchConfig()
     quick = (usual.proposals // FEW, usual.chains // FEW, FEW, usual.trust)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(SearchConfig.__init__, "__defaults__", quick)
+        patch.setattr(intervals, "_DRAWS", 2 * FEW)
         yield
 
 

@@ -57,8 +57,9 @@ def command(
         float, typer.Option("--variety", min=0, max=1, help="0: the best, however alike; 1: as different as can be.")
     ] = 0.3,
     moves: Annotated[
-        int, typer.Option("--moves", min=0, help="Moves of each search chain; more find rarer recipes.")
-    ] = 40,
+        int | None,
+        typer.Option("--moves", min=0, help="Moves of each search chain (default: 40); more find rarer recipes."),
+    ] = None,
     seed: options.Seed = 0,
     out: Annotated[
         Path | None,
@@ -131,7 +132,7 @@ def command(
         work = designer.screen(settings, target, n, least_probability=least_probability, **asked)
         run_screening(work, path, work_on, force=force, json=json)
         return
-    search = SearchConfig(moves=moves)
+    search = SearchConfig() if moves is None else SearchConfig(moves=moves)
     proposals = designer.propose(settings, target, n, variety=variety, search=search, **asked)
     intervals = write(designer, proposals, path)
     if json:

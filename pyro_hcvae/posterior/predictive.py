@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
@@ -102,12 +102,15 @@ def explain(model: HierarchicalCVAE, batch: RecipeBatch, draws: int, *, seed: in
         ones with the recipe's own structure (for the spread of its numbers).
     """
     shown = batch.expand_members(model.members)
-    structured = structure_only(model, shown)
-    free: list[Mapping[str, Tensor]] = []
-    given: list[Mapping[str, Tensor]] = []
-    with drawing_scope(seed, batch.conditions.device):
-        for _ in range(draws):
-            trace = poutine.trace(model.guide).get_trace(shown)
-            free.append(poutine.replay(model.model, trace=trace)(shown.conditions_only()))
-            given.append(poutine.replay(model.model, trace=trace)(structured))
-    return tuple({name: torch.stack([draw[name] for draw in some]) for name in some[0]} for some in (free, given))
+    members, rows = shown.shape
+    at_once = min(draws, max(1, CHUNK_ROWS // (members * rows)))
+    parts: tuple[list[dict[str, Tensor]], ...] = ([], [])
+    with drawing_scope(seed, batch.conditions.device, rows=members * rows * at_once):
+        for start in range(0, draws, at_once):
+            count = min(at_once, draws - start)
+            many = shown.repeat_rows(count)
+            trace = poutine.trace(model.guide).get_trace(many)
+            for part, given in zip(parts, (many.conditions_only(), structure_only(model, many)), strict=True):
+                drawn = poutine.replay(model.model, trace=trace)(given)
+                part.append({name: x.unflatten(1, (rows, count)).movedim(2, 0) for name, x in drawn.items()})
+    return tuple({name: torch.cat([draw[name] for draw in some]) for name in some[0]} for some in parts)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import count
 from typing import NamedTuple
@@ -48,15 +48,17 @@ class Draws(NamedTuple):
 
 @dataclass(frozen=True)
 class Problem:
-    """Default model and training settings on a simulated table.
+    """A model and default training settings on a simulated table.
 
     Attributes:
         codec: Table <-> tensors.
         data: Encoded rows.
+        model: Settings of the model; the other implementations know the default ones alone.
     """
 
     codec: RecipeCodec
     data: TrainingData
+    model: ModelConfig = field(default_factory=ModelConfig)
 
     @classmethod
     def simulated(cls, recipes: int = 1000) -> Problem:
@@ -78,11 +80,11 @@ class Problem:
         """Where the numbers of the table gather; every recipe counts once."""
         recipes = self.data.recipes
         weights = 1.0 / np.bincount(recipes)[recipes]
-        return fit_levels(self.codec, self.data.packed, weights, ModelConfig().mixture_components)
+        return fit_levels(self.codec, self.data.packed, weights, self.model.mixture_components)
 
     def network(self, members: int = 1, *, stir: float = 0.0) -> HierarchicalCVAE:
         """Our model at the start of training. With ``stir``, noise on all parameters gives the heads that start at zero a say."""
-        network = HierarchicalCVAE(self.schema, len(self.codec.feature_names), seeds=range(members))
+        network = HierarchicalCVAE(self.schema, len(self.codec.feature_names), self.model, seeds=range(members))
         network.start_at(self.levels)
         generator = torch.Generator().manual_seed(0)
         with torch.no_grad():

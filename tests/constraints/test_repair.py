@@ -56,11 +56,11 @@ def test_random_sets_hold_or_are_named(name: str, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(feasibility, "_SECONDS", 60.0)  # a loaded machine is no failure
     script = runpy.run_path(str(SCRIPT))
     if name == "tiny":
-        outcome = script["check"](TINY, RECIPES, 120, 1)
+        outcome = script["check"](TINY, RECIPES, 60, 1)
     else:
         schema = RecipeSchema.load("drm")
         table = RecipeTable.from_frame(VirtualLab().experiments(recipes=60, seed=0), schema)
-        outcome = script["check"](schema, table.frame[list(schema.recipe_columns)], 60, 2)
+        outcome = script["check"](schema, table.frame[list(schema.recipe_columns)], 30, 2)
     assert outcome.failures == []
     assert 0 < outcome.infeasible < outcome.sets
     assert np.max(outcome.distances) > 0
