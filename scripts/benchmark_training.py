@@ -53,7 +53,7 @@ from pyro_hcvae.model import scopes
 REFERENCE = "handwritten"
 FLOORS = ("products", "products-fast")
 GAUSSIAN = ModelConfig(mixture="free", mixture_components=1, chained="no")
-"""A single Gaussian for each number, independent of the others given the latents, as most cVAEs have it."""
+"""A single Gaussian for each number, independent of the others given the latents; the other implementations do not know it."""
 
 
 class Runner(Protocol):

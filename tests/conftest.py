@@ -43,17 +43,31 @@ def quick_predictors() -> Iterator[dict[tuple[Any, str], Any]]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def quick_proposals() -> Iterator[None]:
-    """Let searches be short where a test does not say how long, and intervals rough: most are about what is done with them."""
+def quick_proposals() -> Iterator[dict[tuple[Any, str], Any]]:
+    """Let searches be short where a test does not say how long, and intervals rough: most are about what is done with them.
+
+    Yields what was there before, by owner and name.
+    """
     from pyro_hcvae.posterior import intervals
     from pyro_hcvae.posterior.search import SearchConfig
 
     usual = SearchConfig()
-    quick = (usual.proposals // FEW, usual.chains // FEW, FEW, usual.trust)
+    quick: dict[tuple[Any, str], Any] = {
+        (SearchConfig.__init__, "__defaults__"): (usual.proposals // FEW, usual.chains // FEW, FEW, usual.trust),
+        (intervals, "_DRAWS"): 2 * FEW,
+    }
+    before = {place: getattr(*place) for place in quick}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(SearchConfig.__init__, "__defaults__", quick)
-        patch.setattr(intervals, "_DRAWS", 2 * FEW)
-        yield
+        for place, value in quick.items():
+            patch.setattr(*place, value)
+        yield before
+
+
+@pytest.fixture
+def full_proposals(quick_proposals: dict[tuple[Any, str], Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Searches and intervals as users have them."""
+    for place, value in quick_proposals.items():
+        monkeypatch.setattr(*place, value)
 
 
 @pytest.fixture(scope="module")

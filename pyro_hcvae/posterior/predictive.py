@@ -103,7 +103,7 @@ def explain(model: HierarchicalCVAE, batch: RecipeBatch, draws: int, *, seed: in
     """
     shown = batch.expand_members(model.members)
     members, rows = shown.shape
-    at_once = min(draws, max(1, CHUNK_ROWS // (members * rows)))
+    at_once = min(draws, max(1, CHUNK_ROWS // max(1, members * rows)))
     parts: tuple[list[dict[str, Tensor]], ...] = ([], [])
     with drawing_scope(seed, batch.conditions.device, rows=members * rows * at_once):
         for start in range(0, draws, at_once):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import tomllib
@@ -15,6 +16,7 @@ from sklearn.exceptions import NotFittedError
 
 from pyro_hcvae import RecipeDesigner, RecipeSchema, RecipeTable, TrainConfig
 from pyro_hcvae.data.validity import is_valid
+from pyro_hcvae.posterior.search import SearchConfig
 from tests.cli.conftest import Command, Result
 
 
@@ -122,6 +124,14 @@ def test_propose_is_fixed_by_its_seed(laboratory: Path, cli: Command, tmp_path: 
         assert cli("propose", laboratory / "run", "--target", 60, "-n", 5, "--seed", seed, "--out", out).code == 0
         texts.append(out.read_text())
     assert texts[0] == texts[1] != texts[2]
+
+
+def test_the_help_tells_the_usual_length_of_a_search(
+    cli: Command, quick_proposals: dict[tuple[object, str], tuple[int, ...]]
+) -> None:
+    usual = SearchConfig(*quick_proposals[SearchConfig.__init__, "__defaults__"])
+    words = " ".join(re.sub("[│|]", " ", cli("propose", "--help").out).split())
+    assert f"(default: {usual.moves})" in words
 
 
 def test_propose_speaks_json(laboratory: Path, cli: Command, tmp_path: Path) -> None:

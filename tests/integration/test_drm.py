@@ -54,6 +54,7 @@ def test_draws_written_as_in_the_table_keep_more_rules_and_nothing_else_changes(
     assert (usual["Preparation"] == drawn["Preparation"]).all()
 
 
+@pytest.mark.usefixtures("full_proposals")
 def test_twenty_distinct_new_recipes(fitted: tuple[RecipeDesigner, RecipeTable]) -> None:
     designer, _ = fitted
     proposals = designer.propose({"Reaction T": 700, "CO2/CH4": 1}, 85, 20)

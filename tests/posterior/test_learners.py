@@ -104,6 +104,7 @@ def test_the_process_hardly_ever_promises_more_than_the_equilibrium_allows() -> 
     assert each.shape == (len(y), len(LEARNERS))
     assert sureness.shape == (len(y), 2)
     assert (sureness >= 0).all()
+    assert (sureness[:, 1] <= 1).all()
     limits = equilibrium_limits(DRM, cold)
     process = each[:, LEARNERS.index("process")]
     assert (process < 1.2 * limits).mean() > 0.95

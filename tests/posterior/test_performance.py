@@ -59,6 +59,20 @@ def test_intervals_hold_on_recipes_from_the_same_laboratory(level: float) -> Non
     assert PREDICTOR.coverage == pytest.approx(0.9, abs=0.04)
 
 
+def test_how_near_the_nearest_row_is_has_a_say_in_the_size_of_an_error() -> None:
+    class Far:
+        """The process, to which all is strange."""
+
+        def predict(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            said, nearness = PREDICTOR.learners.process.predict(x)
+            return said, np.zeros_like(nearness)
+
+    far = replace(PREDICTOR, learners=replace(PREDICTOR.learners, process=Far()))
+    near, strange = at(PREDICTOR, TABLE), at(far, TABLE)
+    assert near["mean"].equals(strange["mean"])
+    assert not np.allclose(near["scale"], strange["scale"], rtol=0.01)
+
+
 def test_a_step_without_noise_is_known_away_from_it() -> None:
     def law(frame: pd.DataFrame, _: np.random.Generator) -> np.ndarray:
         return np.where(frame["T"] > 645, 80.0, 20.0)

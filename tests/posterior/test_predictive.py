@@ -99,6 +99,17 @@ def test_explain_keeps_the_structure_in_the_second_set() -> None:
     assert (spread[present] > 0.05).all()
 
 
+def test_explanations_in_several_chunks_are_of_the_rows_in_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, _, codec = tiny_model(stir=0.3)
+    _, packed = tiny_codec()
+    batch = codec.layout.unpack(packed[None, :6])
+    monkeypatch.setattr(predictive, "CHUNK_ROWS", 2 * 6 * 3)  # three draws at once, and two in the end
+    free, given = explain(model, batch, 8, seed=0)
+    assert all(len(x) == 8 for draws in (free, given) for x in draws.values())
+    assert (given["metals.presence"] == batch.values["metals.presence"]).all()
+    assert len(torch.unique(given["metals.amount"].flatten(1), dim=0)) == 8  # no chunk repeats another
+
+
 def test_draws_follow_the_model_given_its_latents() -> None:
     """Frequencies of whole structures among the draws of one row agree with their probabilities, averaged over latents."""
     model, _, codec = tiny_model(seeds=(0,), stir=0.3)
