@@ -6,8 +6,8 @@ A density puts a narrow Gaussian around each value that recurs in a table: 10 wt
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -21,6 +21,7 @@ from pyro_hcvae.data.validity import ROUNDING
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
+Read = Callable[[Floats], Floats]
 _RECURRING = 2
 """Recipes that must share a value for it to be one that people write."""
 _MOST = 200
@@ -52,6 +53,37 @@ class Recurring(NamedTuple):
         return cls(np.asarray(counts.index, dtype=np.float64), np.asarray(counts, dtype=np.float64))
 
 
+class Nearest(NamedTuple):
+    """For each number of one column the recurring value that it is written as: constant between breaks.
+
+    Attributes:
+        breaks: Ascending, in units of the noise on the scale of the column, shape ``(K,)``.
+        values: In the unit of the column, NaN where no value is near, shape ``(K + 1,)``.
+    """
+
+    breaks: Floats
+    values: Floats
+
+    @classmethod
+    def of(cls, recurring: Recurring, places: Floats) -> Self:
+        """Find the breaks of values at ``places``, their positions in units of the noise, shape ``(V,)``."""
+        known = np.isfinite(places)
+        values, at, log_recipes = recurring.values[known], places[known], np.log(recurring.recipes[known])
+        # A value comes into reach, leaves it, or yields to another that is in reach at the same time; nothing happens elsewhere.
+        apart = at - at[:, None]
+        i, j = np.nonzero((apart > 0) & (apart <= 2 * _REACH))
+        yields = (at[i] + at[j]) / 2 + (log_recipes[i] - log_recipes[j]) / (at[j] - at[i])
+        breaks = np.unique(np.concatenate([at - _REACH, at + _REACH, yields]))
+        if not len(breaks):
+            return cls(breaks, np.array([np.nan]))
+        between = np.concatenate([breaks[:1] - 1, (breaks[1:] + breaks[:-1]) / 2, breaks[-1:] + 1])
+        gaps = between[:, None] - at
+        worth = np.where(np.abs(gaps) <= _REACH, log_recipes - gaps**2 / 2, -np.inf)
+        best = np.where(np.isfinite(worth.max(axis=1)), values[worth.argmax(axis=1)], np.nan)
+        changes = ~((best[1:] == best[:-1]) | (np.isnan(best[1:]) & np.isnan(best[:-1])))
+        return cls(breaks[changes], best[np.append(True, changes)])
+
+
 @dataclass(frozen=True)
 class WrittenValues:
     r"""Brings numbers to the recurring value that they were most likely drawn around.
@@ -74,6 +106,7 @@ class WrittenValues:
     codec: RecipeCodec
     recurring: Mapping[str, Recurring]
     noise: float
+    _nearest: dict[str, Nearest] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @classmethod
     def fit(cls, codec: RecipeCodec, frame: pd.DataFrame, recipes: NDArray[np.int64], noise: float) -> Self:
@@ -127,7 +160,7 @@ class WrittenValues:
 
     def _amounts(self, found: Floats, block: Amounts) -> Floats:
         """All brought to values, but where their sum would then be more than is allowed."""
-        written = self._near(found, found > 0, self.recurring[block.name], np.log, self._scales(block))
+        written = self._near(found, found > 0, block.columns, block.name, np.log)
         if block.max_total is None:
             return written
         most = block.max_total * (1 + ROUNDING)
@@ -137,7 +170,8 @@ class WrittenValues:
 
     def _shares(self, found: Floats, block: Fractions) -> Floats:
         """All but the first present one are brought to values; it keeps what is left, unless that is far from what it had."""
-        rows, present, scales = np.arange(len(found)), found > 0, self._scales(block)
+        rows, present = np.arange(len(found)), found > 0
+        scales = np.array([self.codec.scalers[name].scale for name in block.columns])
         first = present.argmax(axis=1)
         several = (present.sum(axis=1) > 1) & ~((found < 0) | (found >= block.total)).any(axis=1)
         several &= np.abs(found.sum(axis=1) / block.total - 1) <= ROUNDING
@@ -147,7 +181,7 @@ class WrittenValues:
         def odds(x: Floats) -> Floats:
             return np.log(x / (block.total - x))
 
-        written = self._near(found, others, self.recurring[block.name], odds, scales)
+        written = self._near(found, others, block.columns, block.name, odds)
         written[rows, first] += found.sum(axis=1) - written.sum(axis=1)
         left = written[rows, first] = np.round(written[rows, first], _DECIMALS)
         good = several & (left > 0) & (left < block.total)
@@ -164,25 +198,23 @@ class WrittenValues:
         exists[:, block.zeroable] &= found[:, block.zeroable] != 0
         columns = []
         for i, column in enumerate(block.columns):
-            here, scale = [i], np.array([self.codec.scalers[column.name].scale])
-            read = transformed(column.transform)
-            columns.append(self._near(found[:, here], exists[:, here], self.recurring[column.name], read, scale))
+            here, read = [i], transformed(column.transform)
+            columns.append(self._near(found[:, here], exists[:, here], [column.name], column.name, read))
         return np.concatenate(columns, axis=1)
 
-    def _scales(self, block: Amounts | Fractions) -> Floats:
-        return np.array([self.codec.scalers[name].scale for name in block.columns])
-
-    def _near(
-        self, found: Floats, exists: Mask, recurring: Recurring, read: Callable[[Floats], Floats], scales: Floats
-    ) -> Floats:
+    def _near(self, found: Floats, exists: Mask, names: Sequence[str], recurring: str, read: Read) -> Floats:
         """A copy of numbers ``(B, F)``, those that exist brought to values; ``read`` puts them on the scale of the column."""
-        out = found.copy()
-        row, column = np.nonzero(exists & np.isfinite(found))
-        if len(row) and len(recurring.values):
-            gaps = read(found[row, column])[:, None] - read(recurring.values)
-            gaps /= self.noise * scales[column][:, None]
-            worth = np.where(np.abs(gaps) <= _REACH, np.log(recurring.recipes) - gaps**2 / 2, -np.inf)
-            best = worth.argmax(axis=1)
-            close = worth[np.arange(len(best)), best] > -np.inf
-            out[row[close], column[close]] = recurring.values[best[close]]
+        out, exists = found.copy(), exists & np.isfinite(found)
+        for i, name in enumerate(names):
+            rows = np.flatnonzero(exists[:, i])
+            if not len(rows):
+                continue
+            unit = self.noise * self.codec.scalers[name].scale
+            if name not in self._nearest:
+                values = self.recurring[recurring]
+                self._nearest[name] = Nearest.of(values, read(values.values) / unit)
+            near = self._nearest[name]
+            written = near.values[np.searchsorted(near.breaks, read(found[rows, i]) / unit)]
+            close = ~np.isnan(written)
+            out[rows[close], i] = written[close]
         return out

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,7 +14,7 @@ from pyro_hcvae.data.codec import RecipeCodec, step_settings
 from pyro_hcvae.data.columns import row_hashes
 from pyro_hcvae.data.schema import Amounts, Category, Step
 from pyro_hcvae.data.validity import is_valid
-from pyro_hcvae.data.written import WrittenValues
+from pyro_hcvae.data.written import Nearest, Recurring, WrittenValues
 from tests.laboratories import tiny_schema
 from tests.strategies import QUICK, schemas_with_frames
 
@@ -187,3 +188,20 @@ def test_the_first_share_does_not_pay_for_the_others() -> None:
     to = written([*rows, {"X": 0.5, "Y": 0.5}, {"X": 0.5, "Z": 0.5}, {"A": 1.0, "Y": 0.5, "Z": 0.5}])
     made = apply(to, X=0.012, Y=0.494, Z=0.494)
     assert (made["X"], made["Y"], made["Z"]) == (0.012, 0.494, 0.494)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 40])
+def test_breaks_say_what_comparing_with_every_value_says(count: int) -> None:
+    rng = np.random.default_rng(count)
+    places = np.sort(rng.uniform(0, 30, count))
+    recurring = Recurring(10 + np.arange(count, dtype=np.float64), rng.integers(2, 200, count).astype(np.float64))
+    near = Nearest.of(recurring, places)
+    x = rng.uniform(-5, 35, 4000)
+    gaps = x[:, None] - places
+    worth = np.where(np.abs(gaps) <= 2, np.log(recurring.recipes) - gaps**2 / 2, -np.inf)
+    expected = np.full(len(x), np.nan)
+    if count:
+        reached = np.isfinite(worth).any(axis=1)
+        expected[reached] = recurring.values[worth[reached].argmax(axis=1)]
+        assert 0 < reached.mean() < 1
+    np.testing.assert_array_equal(near.values[np.searchsorted(near.breaks, x)], expected)
