@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -14,6 +15,16 @@ torch.set_num_threads(1)
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
 FEW = 10
+
+
+@contextmanager
+def set_aside(values: dict[tuple[Any, str], Any]) -> Iterator[dict[tuple[Any, str], Any]]:
+    """Put other values in place of what stands there, by owner and name; yields what stood there, and restores it."""
+    before = {place: getattr(*place) for place in values}
+    with pytest.MonkeyPatch.context() as patch:
+        for place, value in values.items():
+            patch.setattr(*place, value)
+        yield before
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -35,10 +46,7 @@ def quick_predictors() -> Iterator[dict[tuple[Any, str], Any]]:
         (gaussian_process, "_STEPS"): FEW,
         (performance, "_SCALE_TREES"): FEW,
     }
-    before = {place: getattr(*place) for place in quick}
-    with pytest.MonkeyPatch.context() as patch:
-        for place, value in quick.items():
-            patch.setattr(*place, value)
+    with set_aside(quick) as before:
         yield before
 
 
@@ -56,26 +64,21 @@ def quick_proposals() -> Iterator[dict[tuple[Any, str], Any]]:
         (SearchConfig.__init__, "__defaults__"): (usual.proposals // FEW, usual.chains // FEW, FEW, usual.trust),
         (intervals, "_DRAWS"): 2 * FEW,
     }
-    before = {place: getattr(*place) for place in quick}
-    with pytest.MonkeyPatch.context() as patch:
-        for place, value in quick.items():
-            patch.setattr(*place, value)
+    with set_aside(quick) as before:
         yield before
 
 
 @pytest.fixture
-def full_proposals(quick_proposals: dict[tuple[Any, str], Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def full_proposals(quick_proposals: dict[tuple[Any, str], Any]) -> Iterator[None]:
     """Searches and intervals as users have them."""
-    for place, value in quick_proposals.items():
-        monkeypatch.setattr(*place, value)
+    with set_aside(quick_proposals):
+        yield
 
 
 @pytest.fixture(scope="module")
 def full_predictors(quick_predictors: dict[tuple[Any, str], Any]) -> Iterator[None]:
     """Predictors as users have them, for tests of how good they are."""
-    with pytest.MonkeyPatch.context() as patch:
-        for place, value in quick_predictors.items():
-            patch.setattr(*place, value)
+    with set_aside(quick_predictors):
         yield
 
 
