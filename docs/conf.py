@@ -1,13 +1,18 @@
 """Sphinx configuration."""
 
+import importlib
+import inspect
 import os
 import re
+from functools import reduce
 from importlib.metadata import version as version_of
 from pathlib import Path
 
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.util import logging
+
+import pyro_hcvae
 
 project = "pyro-hcvae"
 author = "the pyro-hcvae authors"
@@ -19,7 +24,7 @@ release = version = version_of("pyro-hcvae")
 os.environ["PYTHONWARNINGS"] = "ignore:IProgress not found"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.mathjax", "sphinx.ext.viewcode"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.mathjax", "sphinx.ext.linkcode"]
 exclude_patterns = ["_build", "**.ipynb_checkpoints"]
 
 myst_enable_extensions = ["dollarmath", "amsmath", "colon_fence", "deflist"]
@@ -47,6 +52,18 @@ nitpicky = False
 html_theme = "furo"
 html_title = f"pyro-hcvae {release}"
 html_show_sphinx = False
+
+
+def linkcode_resolve(domain: str, info: dict[str, str]) -> str | None:
+    """Where in the repository an object is defined; None for what has no lines of its own, such as the field of a class."""
+    try:
+        found = reduce(getattr, info["fullname"].split("."), importlib.import_module(info["module"]))
+        found = inspect.unwrap(found.fget if isinstance(found, property) else found)
+        path = Path(inspect.getsourcefile(found)).relative_to(Path(pyro_hcvae.__file__).parents[1])
+        line = inspect.findsource(found)[1] + 1
+    except (AttributeError, OSError, TypeError, ValueError):
+        return None
+    return f"https://github.com/pyro-hcvae/pyro-hcvae/blob/main/{path.as_posix()}#L{line}"
 
 
 def spread(app: Sphinx, env: BuildEnvironment, docnames: list[str]) -> None:

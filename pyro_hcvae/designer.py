@@ -12,10 +12,12 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 from sklearn.exceptions import NotFittedError
 
 from pyro_hcvae.analysis.inference_data import inference_data
 from pyro_hcvae.chemistry.prices import PriceTable, cost_per_wt_percent, load_prices
+from pyro_hcvae.chemistry.rules import broken_rules, feasibility_rules
 from pyro_hcvae.constraints.collection import Constraints
 from pyro_hcvae.data.codec import RecipeCodec
 from pyro_hcvae.data.conditions import Conditions, resolve_conditions
@@ -151,8 +153,14 @@ class RecipeDesigner:
             count = self.config.model.mixture_components
             self.network.start_at(fit_levels(self.codec, packed, table.recipe_weights(), count))
         groups = groups_of(table, config.validation_group)
-        data = TrainingData(packed, self.codec.layout, table.recipe_ids(), groups)
+        data = TrainingData(packed, self.codec.layout, table.recipe_ids(), groups, self._weights())
         return Trainer(self.network, data, config, state)
+
+    def _weights(self) -> NDArray[np.float64]:
+        """How much each row counts in training, shape ``(rows,)``: less where it breaks a rule that is more than advice."""
+        rules = [rule for rule in feasibility_rules(self.schema) if not rule.advice]
+        broken = broken_rules(self.table.frame, rules).any(axis=1)
+        return np.where(broken, self.config.train.broken_rule_weight, 1.0)
 
     def _train(self, trainer: Trainer, folder: RunFolder | None, on_interval: OnInterval) -> Self:
         def after_interval(state: TrainState) -> None:

@@ -47,6 +47,7 @@ class _Group:
     packed: NDArray[np.float32]
     recipes: NDArray[np.int64]
     groups: NDArray[np.int64]
+    weights: NDArray[np.float64] | None
 
     def trainer(self) -> Trainer:
         network = HierarchicalCVAE(self.schema, self.conditions, self.model, seeds=self.train.seeds)
@@ -54,7 +55,7 @@ class _Group:
             warnings.filterwarnings("ignore", message=".*not writable.*")
             packed = torch.from_numpy(self.packed)
         layout = Layout(self.schema, self.conditions)
-        return Trainer(network, TrainingData(packed, layout, self.recipes, self.groups), self.train)
+        return Trainer(network, TrainingData(packed, layout, self.recipes, self.groups, self.weights), self.train)
 
 
 _trainers: dict[tuple[str, int], Trainer] = {}
@@ -99,6 +100,7 @@ def train_in_processes(trainer: Trainer, on_interval: Callable[[TrainState], Non
             packed,
             data.recipes,
             data.groups,
+            data.weights,
         )
         for start, stop in bounds
     ]

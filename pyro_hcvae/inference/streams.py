@@ -26,6 +26,7 @@ class TrainingData:
         layout: Where each site lies in a row.
         recipes: Recipe of each row, shape ``(N,)``.
         groups: What is kept whole when validation rows are set aside, shape ``(N,)``.
+        weights: How much the recipe of each row counts by that row, shape ``(N,)``: the mean of its rows; None: all alike.
         splits: Rows that the member of each seed learns from, and those that stop it; None: its seed chooses among the groups.
     """
 
@@ -33,11 +34,14 @@ class TrainingData:
     layout: Layout
     recipes: NDArray[np.int64]
     groups: NDArray[np.int64]
+    weights: NDArray[np.float64] | None = None
     splits: Mapping[int, tuple[NDArray[np.int64], NDArray[np.int64]]] | None = None
 
 
 class RecipeStream:
     """Minibatches of one member: all recipes in shuffled order, epoch after epoch, one random row of each.
+
+    A recipe that counts more than the mean comes twice in some epochs, one that counts less is missing in some.
 
     Everything follows from the member's seed and the position in training; what a step costs does not depend on the table.
     """
@@ -49,9 +53,12 @@ class RecipeStream:
         else:
             train, self._held = data.splits[seed]
         self._recipes = data.recipes
+        self._weights = np.ones(len(data.recipes)) if data.weights is None else data.weights
         order = train[np.argsort(data.recipes[train], kind="stable")]
         _, start, count = np.unique(data.recipes[order], return_index=True, return_counts=True)
-        self._order, self._start, self._count = map(torch.from_numpy, (order, start, count))
+        weight = np.add.reduceat(self._weights[order], start) / count
+        weight /= weight.mean()
+        self._order, self._start, self._count, self._weight = map(torch.from_numpy, (order, start, count, weight))
         self._epoch, self._shuffled = -1, torch.empty(0, dtype=torch.int64)
 
     def chunk(self, interval: int, steps: int, dims: int) -> tuple[Tensor, ...]:
@@ -82,17 +89,23 @@ class RecipeStream:
             epoch, place = divmod(start, recipes)
             if epoch != self._epoch:
                 self._epoch = epoch
-                self._shuffled = torch.randperm(recipes, generator=_generator(self._seed, 2, epoch))
+                generator = _generator(self._seed, 2, epoch)
+                order = torch.randperm(recipes, generator=generator)
+                # Each takes up as much of the epoch as it counts; every step of length 1 picks the one that it falls into.
+                ends = self._weight[order].cumsum(dim=0)
+                steps = torch.arange(recipes) + torch.rand(1, generator=generator, dtype=ends.dtype)
+                self._shuffled = order[torch.searchsorted(ends, steps, right=True).clamp(max=recipes - 1)]
             parts.append(self._shuffled[place : place + count])
             start, count = start + len(parts[-1]), count - len(parts[-1])
         return torch.cat(parts)
 
     def validation_rows(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Held-out rows, and weights that count each recipe once and sum to 1."""
+        """Held-out rows, and weights that sum to 1 over them, and over the rows of each recipe to what it counts."""
         rng = np.random.default_rng([self._seed, 3])
         rows = rng.permutation(self._held)[:_MAX_VALIDATION_ROWS]
         _, inverse, count = np.unique(self._recipes[rows], return_inverse=True, return_counts=True)
-        return rows, 1.0 / count[inverse] / len(count)
+        weights = self._weights[rows] / count[inverse]
+        return rows, weights / weights.sum()
 
     def validation_noise(self, rows: int, dims: int) -> Tensor:
         """Noise of the latents in every validation, shape ``(rows, D)``."""

@@ -144,7 +144,10 @@ def _fit_ours(
     checkpoint: Path,
     on_progress: OnProgress,
 ) -> dict[str, Tensor]:
-    """Our training as it is, on the rows of each repeat: they stand one below the other, each on the scales of its own repeat."""
+    """Our training as it is, but that all recipes count alike.
+
+    The rows of the repeats stand one below the other, each on the scales of its own repeat.
+    """
     table, count = rows.table, len(rows.table)
     codecs = our_codecs(rows, repeats)
     packed = [codec.encode(table.frame) for codec in codecs]
@@ -156,7 +159,10 @@ def _fit_ours(
         codecs[0].layout,
         torch.cat([torch.from_numpy(recipes) + i * kinds for i in range(len(repeats))]).numpy(),
         torch.arange(count * len(repeats)).numpy(),
-        {seed: (r.train + i * count, r.validation + i * count) for i, (seed, r) in enumerate(zip(seeds, repeats, strict=True))},
+        splits={
+            seed: (r.train + i * count, r.validation + i * count)
+            for i, (seed, r) in enumerate(zip(seeds, repeats, strict=True))
+        },
     )  # fmt: skip
     if state is None:
         levels = [

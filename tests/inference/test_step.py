@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pyro
 import pytest
 import torch
 
+from pyro_hcvae.data.codec import RecipeCodec
 from pyro_hcvae.inference.config import TrainConfig
 from pyro_hcvae.inference.engine import Trainer
+from pyro_hcvae.inference.streams import RecipeStream, TrainingData
 from pyro_hcvae.model import scopes
 from pyro_hcvae.model.scopes import computing_scope, fast_matmul
 from tests.inference.test_engine import CONFIG, trainer
+from tests.laboratories import tiny_table
 
 
 def example(run: Trainer) -> tuple[torch.Tensor, ...]:
@@ -132,3 +136,20 @@ def test_a_stretch_of_epochs_shows_every_recipe_equally_often() -> None:
     assert not torch.equal(whole[:recipes], whole[recipes : 2 * recipes])
     for start, count in ((0, 3), (recipes - 2, 5), (2 * recipes + 1, 2 * recipes)):
         assert torch.equal(stream._recipes_from(start, count), whole[start : start + count])
+
+
+def test_recipes_come_as_often_as_they_count() -> None:
+    table, epochs = tiny_table(), 1000
+    codec, recipes = RecipeCodec.fit(table.schema, table.frame), table.recipe_ids()
+    wanted = np.random.default_rng(0).choice([0.25, 1.0], recipes.max() + 1)
+    packed, weights = codec.encode(table.frame), wanted[recipes]
+    stream = RecipeStream(TrainingData(packed, codec.layout, recipes, recipes, weights), CONFIG, CONFIG.seed)
+    shown = stream._recipes_from(0, epochs * len(stream._start))
+    first = recipes[stream._order[stream._start].numpy()]  # the recipe of each number of the stream
+    share = np.bincount(shown, minlength=len(first)) / len(shown)
+    np.testing.assert_allclose(share, wanted[first] / wanted[first].sum(), rtol=0.2)
+    for start, count in ((0, 3), (len(first) - 2, 5), (2 * len(first) + 1, 2 * len(first))):
+        assert torch.equal(stream._recipes_from(start, count), shown[start : start + count])
+    rows, each = stream.validation_rows()
+    held = np.unique(recipes[rows])
+    np.testing.assert_allclose(np.bincount(recipes[rows], each)[held], wanted[held] / wanted[held].sum())

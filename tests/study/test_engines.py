@@ -29,15 +29,18 @@ class Job(NamedTuple):
     folder: Path
     deadly: tuple[int, ...]
     offsets: np.ndarray
+    awaited: int | None = None
 
 
 def square(job: Job, item: int) -> tuple[int, float]:
-    """One piece of work; deadly ones kill their worker the first time."""
+    """One piece of work; deadly ones kill their worker the first time, once the result that they await has been received."""
     with (job.folder / f"done_{item}").open("a") as file:
         file.write("x")
     dead = job.folder / f"dead_{item}"
     if item in job.deadly and not dead.exists():
         dead.touch()
+        while job.awaited is not None and not (job.folder / f"received_{job.awaited}").exists():
+            time.sleep(0.01)
         os.kill(os.getpid(), signal.SIGKILL)
     return item, float(item**2 + job.offsets[item])
 
@@ -58,8 +61,8 @@ def always_fatal(job: Job, item: int) -> int:
     return item
 
 
-def job(folder: Path, *deadly: int) -> Shared[Job]:
-    return Shared(Job(folder, deadly, np.linspace(0, 1, 200_000)))
+def job(folder: Path, *deadly: int, awaited: int | None = None) -> Shared[Job]:
+    return Shared(Job(folder, deadly, np.linspace(0, 1, 200_000), awaited))
 
 
 @pytest.fixture(scope="module")
@@ -105,11 +108,14 @@ def test_results_come_one_by_one_and_are_the_same_everywhere(engine: Engine, tmp
 def test_a_killed_worker_loses_nothing(engine: Engine, tmp_path: Path) -> None:
     if engine == Engine():
         pytest.skip("work of this very process")
-    found = list(engine.run(square, job(tmp_path, 4), iter(range(ITEMS))))
+    found = []
+    for result in engine.run(square, job(tmp_path, 4, awaited=0), iter(range(ITEMS))):
+        found.append(result)
+        (tmp_path / f"received_{result[0]}").touch()
     assert (tmp_path / "dead_4").exists()  # it did happen
     assert sorted(found) == list(Engine().run(square, job(tmp_path), range(ITEMS)))
     assert len((tmp_path / "done_4").read_text()) == 3  # killed, again, and by the local engine
-    # What had ended was not done again.
+    # What had been received was not done again.
     assert len((tmp_path / "done_0").read_text()) == 2
 
 
