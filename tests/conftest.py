@@ -17,6 +17,12 @@ settings.load_profile("any machine")
 FEW = 10
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Modules with slow tests first: modules are dealt out whole, and a long one that comes last runs beside nothing."""
+    slow = {item.nodeid.partition("::")[0] for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.nodeid.partition("::")[0] not in slow)
+
+
 @contextmanager
 def set_aside(values: dict[tuple[Any, str], Any]) -> Iterator[dict[tuple[Any, str], Any]]:
     """Put other values in place of what stands there, by owner and name; yields what stood there, and restores it."""

@@ -63,7 +63,7 @@ class TrainConfig(BaseModel):
     """Share of the groups that each member sets aside for early stopping."""
     validation_group: Unseen = "recipe"
     """What is kept whole when validation rows are set aside."""
-    broken_rule_weight: float = Field(default=0.25, gt=0, le=1)
+    broken_rule_weight: float = Field(default=0.1, gt=0, le=1)
     """How much a recipe that breaks a rule of the schema, advice aside, counts beside one that keeps all."""
     compile: Literal["auto", "always", "never"] = "auto"
     """Whether a step is compiled ahead of time: if the planned steps pay for it, always, or never."""

@@ -17,7 +17,7 @@ from pyro_hcvae.model.config import ModelConfig
 from pyro_hcvae.model.hierarchical import HierarchicalCVAE
 from tests.laboratories import SMALL, tiny_table
 
-CONFIG = TrainConfig(members=3, steps=100, interval=20, batch_size=16, seed=4)
+CONFIG = TrainConfig(members=3, steps=50, interval=10, batch_size=16, seed=4)
 
 
 def data() -> tuple[TrainingData, RecipeCodec]:
@@ -54,7 +54,7 @@ def test_a_member_in_a_crowd_equals_the_same_member_alone(gamma) -> None:  # typ
 
 
 def test_training_lowers_the_held_out_loss() -> None:
-    run = trainer(CONFIG.model_copy(update={"steps": 400}))
+    run = trainer(CONFIG.model_copy(update={"steps": 300}))
     state = run.train()
     losses = np.array([r["validation_loss"] for r in state.history]).reshape(-1, 3)
     assert (state.best_loss.numpy() < losses[0] - 1).all()
@@ -124,9 +124,9 @@ def test_resuming_from_any_interval_ends_in_the_same_bits(stop_after: int) -> No
 
 
 def test_steps_need_not_be_a_multiple_of_the_interval() -> None:
-    run = trainer(CONFIG.model_copy(update={"steps": 50}))
+    run = trainer(CONFIG.model_copy(update={"steps": 25}))
     state = run.train()
-    assert [r["step"] for r in state.history][::3] == [20, 40, 50]
+    assert [r["step"] for r in state.history][::3] == [10, 20, 25]
 
 
 def test_small_tables_fill_their_minibatches_by_going_round() -> None:
@@ -228,7 +228,7 @@ def test_the_update_is_adamw_at_each_members_rate_with_each_members_gradient_cli
     for step in range(6):
         grads = size * torch.randn(run.state.values.shape, generator=generator)
         for group, grad, peak in zip(optimizer.param_groups, grads, config.each("learning_rate"), strict=True):
-            group["lr"] = learning_rate(step, config.steps, peak, warmup_steps=100)
+            group["lr"] = learning_rate(step, config.steps, peak, warmup_steps=config.steps)
             group["params"][0].grad = grad.clone()
             torch.nn.utils.clip_grad_norm_(group["params"], config.clip_norm)
         optimizer.step()
