@@ -148,6 +148,9 @@ def test_higher_levels_and_other_rows_around_do_not_change_the_mean() -> None:
     pd.testing.assert_series_equal(narrow["mean"], wide["mean"])
     alone = at(PREDICTOR, TABLE.select(np.array([5])))
     pd.testing.assert_frame_equal(alone, at(PREDICTOR, TABLE).iloc[[5]].reset_index(drop=True))
+    frame, schema = TABLE.frame.iloc[:0], TABLE.schema
+    none = PREDICTOR.predict(frame[list(schema.recipe_columns)], frame[list(schema.condition_columns)])
+    pd.testing.assert_frame_equal(none, wide.iloc[:0])
     for level in (0.0, 1.0, 90.0):
         with pytest.raises(InputError, match="between 0 and 1"):
             at(PREDICTOR, TABLE, level)
