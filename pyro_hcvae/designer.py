@@ -153,10 +153,10 @@ class RecipeDesigner:
             count = self.config.model.mixture_components
             self.network.start_at(fit_levels(self.codec, packed, table.recipe_weights(), count))
         groups = groups_of(table, config.validation_group)
-        data = TrainingData(packed, self.codec.layout, table.recipe_ids(), groups, self._weights())
+        data = TrainingData(packed, self.codec.layout, table.recipe_ids(), groups, self._row_weights())
         return Trainer(self.network, data, config, state)
 
-    def _weights(self) -> NDArray[np.float64]:
+    def _row_weights(self) -> NDArray[np.float64]:
         """How much each row counts in training, shape ``(rows,)``: less where it breaks a rule that is more than advice."""
         rules = [rule for rule in feasibility_rules(self.schema) if not rule.advice]
         broken = broken_rules(self.table.frame, rules).any(axis=1)

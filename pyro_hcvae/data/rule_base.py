@@ -58,7 +58,7 @@ class BaseRule(_Frozen):
     """``hard``: a recipe that breaks it cannot be made. ``strong warning``, ``warning``: it is unusual, and wants a second look.
     ``note``: worth knowing, and no ground to refuse it."""
     advice: bool = False
-    """Shown with a recipe, and not counted where it is measured how many recipes keep the rules."""
+    """Shown with a recipe, and nothing more: it counts neither in the share that keeps the rules nor in training."""
     reason: str = ""
     """Why the rule is there, for the person who reads that a recipe breaks it."""
     source: str = ""

@@ -64,7 +64,8 @@ class TrainConfig(BaseModel):
     validation_group: Unseen = "recipe"
     """What is kept whole when validation rows are set aside."""
     broken_rule_weight: float = Field(default=0.1, gt=0, le=1)
-    """How much a recipe that breaks a rule of the schema, advice aside, counts beside one that keeps all."""
+    """How much a row that breaks a rule of the schema, advice aside, counts beside one that keeps all. A recipe comes as often as
+    the mean of its rows counts, and they have as much say in early stopping."""
     compile: Literal["auto", "always", "never"] = "auto"
     """Whether a step is compiled ahead of time: if the planned steps pay for it, always, or never."""
     jobs: int = Field(default=1, ge=1)

@@ -36,7 +36,7 @@ class TrainState:
         first: First moment of AdamW, shape ``(M, P)``.
         second: Second moment of AdamW, shape ``(M, P)``.
         best_values: Parameters at each member's best validation, shape ``(M, P)``.
-        best_loss: Best validation loss, shape ``(M,)``, in nats per recipe.
+        best_loss: Best validation loss, shape ``(M,)``, in nats per recipe, each weighed as it counts.
         waited: Intervals since the best one, shape ``(M,)``.
         rates: Running mean of each layer's KL, shape ``(L, M)``, in nats.
         history: One record a member and interval.

@@ -26,7 +26,7 @@ class TrainingData:
         layout: Where each site lies in a row.
         recipes: Recipe of each row, shape ``(N,)``.
         groups: What is kept whole when validation rows are set aside, shape ``(N,)``.
-        weights: How much the recipe of each row counts by that row, shape ``(N,)``: the mean of its rows; None: all alike.
+        weights: How much each row counts, shape ``(N,)``, above 0; a recipe counts the mean of its rows. None: all alike.
         splits: Rows that the member of each seed learns from, and those that stop it; None: its seed chooses among the groups.
     """
 
@@ -39,11 +39,11 @@ class TrainingData:
 
 
 class RecipeStream:
-    """Minibatches of one member: all recipes in shuffled order, epoch after epoch, one random row of each.
+    """Minibatches of one member: recipes in shuffled order, epoch after epoch, one random row of each.
 
-    A recipe that counts more than the mean comes twice in some epochs, one that counts less is missing in some.
-
-    Everything follows from the member's seed and the position in training; what a step costs does not depend on the table.
+    All come once an epoch where all count alike; otherwise one that counts more than the mean comes twice in some epochs, and one
+    that counts less is missing in some. Everything follows from the member's seed and the position in training; what a step
+    costs does not depend on the table.
     """
 
     def __init__(self, data: TrainingData, config: TrainConfig, seed: int) -> None:
@@ -53,10 +53,10 @@ class RecipeStream:
         else:
             train, self._held = data.splits[seed]
         self._recipes = data.recipes
-        self._weights = np.ones(len(data.recipes)) if data.weights is None else data.weights
+        self._weights = data.weights
         order = train[np.argsort(data.recipes[train], kind="stable")]
         _, start, count = np.unique(data.recipes[order], return_index=True, return_counts=True)
-        weight = np.add.reduceat(self._weights[order], start) / count
+        weight = np.ones(len(start)) if data.weights is None else np.add.reduceat(data.weights[order], start) / count
         weight /= weight.mean()
         self._order, self._start, self._count, self._weight = map(torch.from_numpy, (order, start, count, weight))
         self._epoch, self._shuffled = -1, torch.empty(0, dtype=torch.int64)
@@ -100,11 +100,11 @@ class RecipeStream:
         return torch.cat(parts)
 
     def validation_rows(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Held-out rows, and weights that sum to 1 over them, and over the rows of each recipe to what it counts."""
+        """Held-out rows, and weights that sum to 1: of each row what it counts, over the rows of its recipe."""
         rng = np.random.default_rng([self._seed, 3])
         rows = rng.permutation(self._held)[:_MAX_VALIDATION_ROWS]
         _, inverse, count = np.unique(self._recipes[rows], return_inverse=True, return_counts=True)
-        weights = self._weights[rows] / count[inverse]
+        weights = (1.0 if self._weights is None else self._weights[rows]) / count[inverse]
         return rows, weights / weights.sum()
 
     def validation_noise(self, rows: int, dims: int) -> Tensor:

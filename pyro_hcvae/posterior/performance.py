@@ -129,7 +129,7 @@ class PerformancePredictor:
         """Predict the performance of recipes under conditions.
 
         Args:
-            recipes: Recipe columns, ``B`` rows.
+            recipes: Recipe columns, ``B`` rows; none is fine.
             conditions: Condition columns, ``B`` rows in the same order.
             level: Probability that the interval should hold one measurement.
 
@@ -142,8 +142,8 @@ class PerformancePredictor:
         """
         if not 0 < level < 1:
             raise InputError(f"the level of an interval must lie between 0 and 1, got {level}")
-        if recipes.empty:
-            return pd.DataFrame(columns=["mean", "low", "high", "scale"], dtype=np.float64)
+        if not len(recipes):
+            return pd.DataFrame(columns=list(PREDICTED), dtype=np.float64)
         joined = pd.concat([recipes.reset_index(drop=True), conditions.reset_index(drop=True)], axis=1)
         x, bounds = Inputs.of(self.schema, joined), self.schema.performance.bounds
         each, sureness = self.learners.predict(x)

@@ -144,7 +144,7 @@ def _fit_ours(
     checkpoint: Path,
     on_progress: OnProgress,
 ) -> dict[str, Tensor]:
-    """Our training as it is, but that all recipes count alike.
+    """Our training as it is, but that all recipes count alike, as in the trainings that it stands beside.
 
     The rows of the repeats stand one below the other, each on the scales of its own repeat.
     """

@@ -49,13 +49,15 @@ def metals_alone(settings: TrainConfig) -> Trainer:
     return Trainer(network, rows, settings)
 
 
+@pytest.mark.slow
 def test_the_step_of_the_whole_hierarchy_is_traced() -> None:
+    """A graph for all minibatches; it is built for the first stage alone below, as building all takes minutes."""
     run = trainer(config(members=3))
-    values, ours, *batch = example(run)
-    values = values + 0.1 * torch.randn(values.shape, generator=torch.Generator().manual_seed(0))  # rates start at 0
-    traced = torch.zeros_like(ours)
     with computing_scope():  # as where it is built: validation of distributions reads values
         graph = make_fx(run._gradients.pure)(*example(run))
+    values, ours, *batch = example(run, interval=1)
+    values = values + 0.1 * torch.randn(values.shape, generator=torch.Generator().manual_seed(0))  # rates start at 0
+    traced = torch.zeros_like(ours)
     rates = run._gradients.pure(values, ours, *batch)
     torch.testing.assert_close(graph(values, traced, *batch), rates)
     torch.testing.assert_close(traced, ours)

@@ -24,7 +24,8 @@ def data() -> tuple[TrainingData, RecipeCodec]:
     table = tiny_table()
     codec = RecipeCodec.fit(table.schema, table.frame)
     ids = table.recipe_ids()
-    return TrainingData(codec.encode(table.frame), codec.layout, ids, ids), codec
+    weights = np.random.default_rng(0).choice([0.1, 1.0], len(ids))  # rows of one recipe differ, too
+    return TrainingData(codec.encode(table.frame), codec.layout, ids, ids, weights), codec
 
 
 def trainer(config: TrainConfig = CONFIG, state: TrainState | None = None, model: ModelConfig = SMALL) -> Trainer:

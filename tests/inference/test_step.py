@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,20 +11,19 @@ import pytest
 import torch
 
 from pyro_hcvae.data.codec import RecipeCodec
-from pyro_hcvae.inference.config import TrainConfig
 from pyro_hcvae.inference.engine import Trainer
 from pyro_hcvae.inference.streams import RecipeStream, TrainingData
 from pyro_hcvae.model import scopes
 from pyro_hcvae.model.scopes import computing_scope, fast_matmul
-from tests.inference.test_engine import CONFIG, trainer
+from tests.inference.test_engine import CONFIG, data, trainer
 from tests.laboratories import tiny_table
 
 
-def example(run: Trainer) -> tuple[torch.Tensor, ...]:
-    """Parameters, room for the gradient, and the first minibatch of a training run."""
-    chunks = [stream.chunk(0, 1, sum(run.dims)) for stream in run._streams]
+def example(run: Trainer, interval: int = 0) -> tuple[torch.Tensor, ...]:
+    """Parameters, room for the gradient, and the first minibatch of an interval of a training run."""
+    chunks = [stream.chunk(interval, 1, sum(run.dims)) for stream in run._streams]
     rows, *draws = (torch.stack(part, dim=1)[0] for part in zip(*chunks, strict=True))
-    weights = torch.linspace(0.1, 2.0, len(run.dims) * run.config.members).view(len(run.dims), -1)
+    weights = torch.linspace(0.1, 2.0 + interval, len(run.dims) * run.config.members).view(len(run.dims), -1)
     return run.state.values, torch.zeros_like(run.state.values), run.packed[rows], *draws, weights
 
 
@@ -128,8 +128,8 @@ def test_the_probe_tells_float32_from_bfloat16(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_stretch_of_epochs_shows_every_recipe_equally_often() -> None:
-    run = trainer(TrainConfig(**CONFIG.model_dump() | {"interval": 7}))
-    stream = run._streams[0]
+    rows, _ = data()
+    stream = RecipeStream(replace(rows, weights=None), CONFIG, CONFIG.seed)
     recipes = len(stream._start)
     whole = stream._recipes_from(0, 5 * recipes)
     assert (torch.bincount(whole) == 5).all()

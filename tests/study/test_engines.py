@@ -39,7 +39,9 @@ def square(job: Job, item: int) -> tuple[int, float]:
     dead = job.folder / f"dead_{item}"
     if item in job.deadly and not dead.exists():
         dead.touch()
+        deadline = time.monotonic() + 60
         while job.awaited is not None and not (job.folder / f"received_{job.awaited}").exists():
+            assert time.monotonic() < deadline, f"item {job.awaited} has never been received"
             time.sleep(0.01)
         os.kill(os.getpid(), signal.SIGKILL)
     return item, float(item**2 + job.offsets[item])
