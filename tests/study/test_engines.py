@@ -229,7 +229,7 @@ def test_a_caller_that_stops_between_results_is_let_go(tmp_path: Path) -> None:
         [sys.executable, script], capture_output=True, text=True, timeout=90, cwd=Path.cwd(), check=False
     )
     assert done.returncode == 1
-    assert done.stderr.strip().endswith("OSError: disk full")
+    assert "OSError: disk full" in done.stderr.splitlines()  # joblib may say more when it clears up
 
 
 STOP = """
