@@ -58,9 +58,8 @@ def linkcode_resolve(domain: str, info: dict[str, str]) -> str | None:
     """Where in the repository an object is defined; None for what has no lines of its own, such as the field of a class."""
     try:
         found = reduce(getattr, info["fullname"].split("."), importlib.import_module(info["module"]))
-        found = inspect.unwrap(
-            getattr(found, "fget", None) or getattr(found, "func", found)
-        )  # of a property, a cached one
+        # The function of a property, or of a cached one.
+        found = inspect.unwrap(getattr(found, "fget", None) or getattr(found, "func", found))
         path = Path(inspect.getsourcefile(found)).relative_to(Path(pyro_hcvae.__file__).parents[1])
         line = inspect.findsource(found)[1] + 1
     except (AttributeError, OSError, TypeError, ValueError):

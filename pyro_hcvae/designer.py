@@ -17,7 +17,7 @@ from sklearn.exceptions import NotFittedError
 
 from pyro_hcvae.analysis.inference_data import inference_data
 from pyro_hcvae.chemistry.prices import PriceTable, cost_per_wt_percent, load_prices
-from pyro_hcvae.chemistry.rules import broken_rules, feasibility_rules
+from pyro_hcvae.chemistry.rules import broken_rules, rules_that_count
 from pyro_hcvae.constraints.collection import Constraints
 from pyro_hcvae.data.codec import RecipeCodec
 from pyro_hcvae.data.conditions import Conditions, resolve_conditions
@@ -158,8 +158,7 @@ class RecipeDesigner:
 
     def _row_weights(self) -> NDArray[np.float64]:
         """How much each row counts in training, shape ``(rows,)``: less where it breaks a rule that is more than advice."""
-        rules = [rule for rule in feasibility_rules(self.schema) if not rule.advice]
-        broken = broken_rules(self.table.frame, rules).any(axis=1)
+        broken = broken_rules(self.table.frame, rules_that_count(self.schema)).any(axis=1)
         return np.where(broken, self.config.train.broken_rule_weight, 1.0)
 
     def _train(self, trainer: Trainer, folder: RunFolder | None, on_interval: OnInterval) -> Self:

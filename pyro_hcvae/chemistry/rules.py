@@ -120,6 +120,11 @@ def feasibility_rules(schema: RecipeSchema, table: pd.DataFrame | None = None) -
     return tuple(rules)
 
 
+def rules_that_count(schema: RecipeSchema) -> tuple[FeasibilityRule, ...]:
+    """Rules of a schema that are more than advice, but those on what a laboratory observed: training and scores go by them."""
+    return tuple(rule for rule in feasibility_rules(schema) if not rule.advice)
+
+
 def broken_rules(frame: pd.DataFrame, rules: Iterable[FeasibilityRule]) -> pd.DataFrame:
     """Check recipes against rules.
 

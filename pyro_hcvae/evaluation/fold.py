@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pyro_hcvae.chemistry.rules import broken_rules, feasibility_rules
+from pyro_hcvae.chemistry.rules import broken_rules, rules_that_count
 from pyro_hcvae.data.features import RecipeFeatures
 from pyro_hcvae.data.schema import RecipeSchema
 from pyro_hcvae.data.table import RecipeTable
@@ -135,7 +135,7 @@ def rule_scores(schema: RecipeSchema, draws: pd.DataFrame, rows: NDArray[np.int6
     bad = {"valid": broken.any(axis=1)}
     out = {"valid": float(1 - bad["valid"].mean())}
     out |= {f"broken: {rule}": float(share) for rule, share in broken.mean().items() if share > 0}
-    if rules := [rule for rule in feasibility_rules(schema) if not rule.advice]:
+    if rules := rules_that_count(schema):
         bad["keeps the rules"] = broken_rules(draws, rules).any(axis=1)
         out["keeps the rules"] = float(1 - bad["keeps the rules"].mean())
     if rows is not None:

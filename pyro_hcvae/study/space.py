@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pyro_hcvae.chemistry.rules import broken_rules, feasibility_rules
+from pyro_hcvae.chemistry.rules import broken_rules, rules_that_count
 from pyro_hcvae.data.columns import row_hashes
 from pyro_hcvae.data.grid import round_to_grid
 from pyro_hcvae.data.schema import Amounts, Block, Category, Fractions, RecipeSchema, Step
@@ -49,7 +49,7 @@ class RecipeSpace:
         numbers = [c for c in self.columns if not self._is_code(c)]
         rounded = round_to_grid(kept, self.schema)
         on_grid = np.isclose(rounded[numbers].to_numpy(np.float64), kept[numbers].to_numpy(np.float64)).all(axis=1)
-        habits = [rule for rule in feasibility_rules(self.schema) if not rule.advice]
+        habits = rules_that_count(self.schema)
         broken = broken_rules(self.at_conditions(kept), habits)
         valid[valid] = on_grid & ~broken.to_numpy(dtype=bool).any(axis=1)
         return valid

@@ -16,7 +16,7 @@ from pyro_hcvae.analysis.plots import recipes as recipe_plots
 from pyro_hcvae.analysis.predictive_checks import predictive_checks
 from pyro_hcvae.analysis.report.page import Listing, Picture, Section
 from pyro_hcvae.analysis.set_aside import SetAside
-from pyro_hcvae.chemistry.rules import broken_rules, feasibility_rules
+from pyro_hcvae.chemistry.rules import broken_rules, rules_that_count
 from pyro_hcvae.data.validity import is_valid
 from pyro_hcvae.designer import RecipeDesigner
 from pyro_hcvae.evaluation.novelty import novelty
@@ -140,7 +140,7 @@ def _predicted(designer: RecipeDesigner, rows: pd.DataFrame) -> NDArray[np.float
 
 def _shares(designer: RecipeDesigner, aside: SetAside, found: dict[str, float]) -> pd.DataFrame:
     schema = designer.schema
-    rules = [rule for rule in feasibility_rules(schema) if not rule.advice]
+    rules = rules_that_count(schema)
 
     def kept(frame: pd.DataFrame) -> float:
         return (
