@@ -39,10 +39,10 @@ class TrainingData:
 
 
 class RecipeStream:
-    """Minibatches of one member: recipes in shuffled order, epoch after epoch, one random row of each.
+    """Minibatches of one member: recipes in shuffled order, epoch after epoch, one random row of each, as often as it counts.
 
-    All come once an epoch where all count alike; otherwise one that counts more than the mean comes twice in some epochs, and one
-    that counts less is missing in some. Everything follows from the member's seed and the position in training; what a step
+    All recipes come once an epoch where all count alike; otherwise one that counts more than the mean comes twice in some epochs,
+    and one that counts less is missing in some. Everything follows from the member's seed and the position in training; what a step
     costs does not depend on the table.
     """
 
@@ -56,9 +56,13 @@ class RecipeStream:
         self._weights = data.weights
         order = train[np.argsort(data.recipes[train], kind="stable")]
         _, start, count = np.unique(data.recipes[order], return_index=True, return_counts=True)
-        weight = np.ones(len(start)) if data.weights is None else np.add.reduceat(data.weights[order], start) / count
-        weight /= weight.mean()
-        self._order, self._start, self._count, self._weight = map(torch.from_numpy, (order, start, count, weight))
+        until = np.cumsum(np.ones(len(order)) if data.weights is None else data.weights[order])
+        before = np.concatenate([[0.0], until[start[1:] - 1]])
+        weight = np.diff(before, append=until[-1])
+        ends = np.cumsum(weight / count)
+        ends *= len(ends) / ends[-1]
+        self._order, self._start, self._count = map(torch.from_numpy, (order, start, count))
+        self._until, self._before, self._weight, self._ends = map(torch.from_numpy, (until, before, weight, ends))
         self._epoch, self._shuffled = -1, torch.empty(0, dtype=torch.int64)
 
     def chunk(self, interval: int, steps: int, dims: int) -> tuple[Tensor, ...]:
@@ -72,8 +76,9 @@ class RecipeStream:
         size, features = (steps, config.batch_size), self._layout.condition_features
         wanted = steps * config.batch_size
         chosen = self._recipes_from(interval * config.interval * config.batch_size, wanted)
-        within = (torch.rand(wanted, generator=generator) * self._count[chosen]).long()
-        rows = self._order[self._start[chosen] + within].view(size)
+        weight = self._before[chosen] + torch.rand(wanted, generator=generator) * self._weight[chosen]
+        first, last = self._start[chosen], self._start[chosen] + self._count[chosen] - 1
+        rows = self._order[torch.searchsorted(self._until, weight, right=True).clamp(first, last)].view(size)
         noise = torch.randn(*size, dims, generator=generator)
         partial = torch.rand(*size, 1, generator=generator) < config.hide_probability
         hidden = partial & (torch.rand(*size, self._layout.blocks, generator=generator) < 0.5)
@@ -92,9 +97,8 @@ class RecipeStream:
                 generator = _generator(self._seed, 2, epoch)
                 order = torch.randperm(recipes, generator=generator)
                 # Each takes up as much of the epoch as it counts; every step of length 1 picks the one that it falls into.
-                ends = self._weight[order].cumsum(dim=0)
-                steps = torch.arange(recipes) + torch.rand(1, generator=generator, dtype=ends.dtype)
-                self._shuffled = order[torch.searchsorted(ends, steps, right=True).clamp(max=recipes - 1)]
+                steps = torch.arange(recipes) + torch.rand(1, generator=generator, dtype=self._ends.dtype)
+                self._shuffled = torch.searchsorted(self._ends, steps, right=True).clamp(max=recipes - 1)[order]
             parts.append(self._shuffled[place : place + count])
             start, count = start + len(parts[-1]), count - len(parts[-1])
         return torch.cat(parts)

@@ -138,18 +138,20 @@ def test_a_stretch_of_epochs_shows_every_recipe_equally_often() -> None:
         assert torch.equal(stream._recipes_from(start, count), whole[start : start + count])
 
 
-def test_recipes_come_as_often_as_they_count() -> None:
+def test_rows_come_as_often_as_they_count() -> None:
     table, epochs = tiny_table(), 1000
     codec, recipes = RecipeCodec.fit(table.schema, table.frame), table.recipe_ids()
-    wanted = np.random.default_rng(0).choice([0.25, 1.0], recipes.max() + 1)
-    packed, weights = codec.encode(table.frame), wanted[recipes]
-    stream = RecipeStream(TrainingData(packed, codec.layout, recipes, recipes, weights), CONFIG, CONFIG.seed)
-    shown = stream._recipes_from(0, epochs * len(stream._start))
-    first = recipes[stream._order[stream._start].numpy()]  # the recipe of each number of the stream
-    share = np.bincount(shown, minlength=len(first)) / len(shown)
-    np.testing.assert_allclose(share, wanted[first] / wanted[first].sum(), rtol=0.2)
-    for start, count in ((0, 3), (len(first) - 2, 5), (2 * len(first) + 1, 2 * len(first))):
-        assert torch.equal(stream._recipes_from(start, count), shown[start : start + count])
-    rows, each = stream.validation_rows()
-    held = np.unique(recipes[rows])
-    np.testing.assert_allclose(np.bincount(recipes[rows], each)[held], wanted[held] / wanted[held].sum())
+    weights = np.random.default_rng(0).choice([0.25, 1.0], len(recipes))  # rows of one recipe differ, too
+    wanted = weights / np.bincount(recipes)[recipes]
+    rows = TrainingData(codec.encode(table.frame), codec.layout, recipes, recipes, weights)
+    stream = RecipeStream(rows, CONFIG, CONFIG.seed)
+    learned = stream._order.numpy()
+    steps = epochs * len(stream._start) // CONFIG.batch_size
+    shown = np.bincount(stream.chunk(0, steps, dims=1)[0].flatten(), minlength=len(recipes))
+    assert shown.sum() == shown[learned].sum()
+    np.testing.assert_allclose(shown[learned] / shown.sum(), wanted[learned] / wanted[learned].sum(), rtol=0.2)
+    whole = stream._recipes_from(0, 10 * len(stream._start))
+    for start, count in ((0, 3), (len(stream._start) - 2, 5), (2 * len(stream._start) + 1, 2 * len(stream._start))):
+        assert torch.equal(stream._recipes_from(start, count), whole[start : start + count])
+    held, each = stream.validation_rows()
+    np.testing.assert_allclose(each, wanted[held] / wanted[held].sum())
