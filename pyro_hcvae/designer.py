@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -31,8 +32,10 @@ from pyro_hcvae.inference.config import RunConfig, TrainConfig
 from pyro_hcvae.inference.engine import Trainer, TrainState
 from pyro_hcvae.inference.processes import train_in_processes
 from pyro_hcvae.inference.streams import TrainingData
-from pyro_hcvae.model.config import ModelConfig
+from pyro_hcvae.model.compilation import CompilationError
+from pyro_hcvae.model.config import Compile, ModelConfig
 from pyro_hcvae.model.hierarchical import HierarchicalCVAE
+from pyro_hcvae.posterior.compiled_draws import CompiledDraws, worth_compiling
 from pyro_hcvae.posterior.guidance import guided
 from pyro_hcvae.posterior.importance import log_marginal
 from pyro_hcvae.posterior.partial import Completion, complete_rows
@@ -43,6 +46,7 @@ from pyro_hcvae.posterior.reasons import KnownRecipes
 from pyro_hcvae.posterior.screening import Screen
 from pyro_hcvae.posterior.search import SearchConfig
 
+_log = logging.getLogger(__name__)
 _GUIDED_DRAWS = 40_000
 """Draws among which guidance chooses at once."""
 OnInterval = Callable[[Trainer], None]
@@ -118,7 +122,7 @@ class RecipeDesigner:
             InputError: If the table has too few groups, if ``out`` holds a run already, or if there is no such device.
         """
         self.schema, self.table = table.schema, table
-        for of_the_table_before in ("predictor", "known"):
+        for of_the_table_before in ("predictor", "known", "_compiled_draws"):
             self.__dict__.pop(of_the_table_before, None)
         self.codec = RecipeCodec.fit(table.schema, table.frame, table.recipe_weights())
         if len(np.unique(groups_of(table, self.config.train.validation_group))) < 2:
@@ -286,6 +290,7 @@ class RecipeDesigner:
         *,
         guidance: int = 1,
         as_drawn: bool = False,
+        compilation: Compile = "auto",
         seed: int = 0,
     ) -> Iterator[pd.DataFrame]:
         """Unfiltered posterior predictive recipes for every row of conditions.
@@ -296,6 +301,8 @@ class RecipeDesigner:
             guidance: How many times as many are drawn; those are kept that the predictor holds likely to show the wanted
                 performance (`guided`). 1: what the model says, as it is.
             as_drawn: Whether numbers stay as drawn, and are not brought to the values that the table repeats (`WrittenValues`).
+            compilation: Whether the model's pass is compiled: ``auto`` for millions of draws at once, always, or never. Draws are
+                the same but where rounding decides (`CompiledDraws`).
             seed: Fixes the draws.
 
         Yields:
@@ -303,7 +310,7 @@ class RecipeDesigner:
             the row of ``conditions``.
 
         Raises:
-            InputError: If ``draws_per_row < 1`` or ``guidance < 1``.
+            InputError: If ``draws_per_row < 1`` or ``guidance < 1``, or if nothing can be compiled that ``always`` is to be.
         """
         if min(draws_per_row, guidance) < 1:
             raise InputError(f"draws per row and guidance must be at least 1, got {draws_per_row} and {guidance}")
@@ -313,16 +320,33 @@ class RecipeDesigner:
             at_once = max(1, _GUIDED_DRAWS // many)
             for number, start in enumerate(range(0, len(asked), at_once)):
                 part = asked.iloc[start : start + at_once]
-                several = self.sample(part, many, as_drawn=as_drawn, seed=seed + number)
+                several = self.sample(part, many, as_drawn=as_drawn, compilation=compilation, seed=seed + number)
                 yield guided(pd.concat(several), self.predictor, draws_per_row, seed=seed + number)
             return
         packed = self.codec.encode(asked)
-        for rows, drawn in draw_recipes(self.network, self.codec.layout, packed, draws_per_row, seed=seed):
+        compiled = self._choose_pass(compilation, len(asked) * draws_per_row)
+        draws = draw_recipes(self.network, self.codec.layout, packed, draws_per_row, seed=seed, compiled=compiled)
+        for rows, drawn in draws:
             beside = asked.iloc[rows.numpy()]
             recipes = self.codec.decode(drawn)
             if not as_drawn:
                 recipes = self.known.written(recipes)
             yield pd.concat([recipes.set_index(beside.index), beside], axis=1)
+
+    def _choose_pass(self, compilation: Compile, draws: int) -> CompiledDraws | None:
+        if compilation == "never" or (compilation == "auto" and not worth_compiling(draws)):
+            return None
+        try:
+            return self._compiled_draws
+        except CompilationError as error:
+            if compilation == "always":
+                raise InputError(f"draws cannot be compiled: {error}. Set it to auto") from None
+            _log.warning("draws are not compiled: %s", error)
+            return None
+
+    @cached_property
+    def _compiled_draws(self) -> CompiledDraws:
+        return CompiledDraws(self.network, self.codec.layout)
 
     def propose(
         self,

@@ -6,6 +6,7 @@ The table is one of the simulated laboratory, so that anyone can repeat it. Ever
     draw     packed draws (`draw_recipes`)
     decode   packed draws that are there already -> columns of the table (`RecipeCodec.decode`)
     sample   what a user calls: rows of conditions -> data frames (`RecipeDesigner.sample`)
+    compiled draw, compiled sample   the same with a compiled pass (`CompiledDraws`), built or loaded before the first turn
 
 Shown are medians over the rounds of the process CPU time, as recipes a second, and how many times as long as the floor it takes.
 Memory is what the process holds, over what it held before, while draws are made and thrown away chunk by chunk.
@@ -32,9 +33,11 @@ import torch
 
 from pyro_hcvae import RecipeDesigner, RecipeSchema, RecipeTable, TrainConfig
 from pyro_hcvae.data.virtual_lab import VirtualLab
+from pyro_hcvae.model.config import Compile
 from pyro_hcvae.model.hierarchical import HierarchicalCVAE
 from pyro_hcvae.model.networks import MemberLinear
 from pyro_hcvae.model.scopes import computing_scope
+from pyro_hcvae.posterior.compiled_draws import CompiledDraws
 from pyro_hcvae.posterior.predictive import CHUNK_ROWS, draw_recipes
 
 _STATM = Path("/proc/self/statm")
@@ -67,13 +70,16 @@ def generating(network: HierarchicalCVAE) -> list[MemberLinear]:
     ]
 
 
-def variants(designer: RecipeDesigner, draws_per_row: int, draws: int) -> dict[str, Variant]:
+def variants(
+    designer: RecipeDesigner, draws_per_row: int, draws: int, compiled: CompiledDraws | None
+) -> dict[str, Variant]:
     """The variants for one designer.
 
     Args:
         designer: Fitted members.
         draws_per_row: Draws for each row of conditions.
         draws: Recipes of one turn, rounded up to whole rows of conditions.
+        compiled: Compiled pass; None: without its variants.
     """
     network, codec = designer.network, designer.codec
     asked = conditions(designer, -(-draws // draws_per_row))
@@ -90,17 +96,26 @@ def variants(designer: RecipeDesigner, draws_per_row: int, draws: int) -> dict[s
                     torch.bmm(x, weight)
         return passes * rows * network.members
 
-    def draw() -> int:
-        return sum(len(x) for _, x in draw_recipes(network, codec.layout, packed, draws_per_row, seed=0))
+    def draw(compiled: CompiledDraws | None) -> int:
+        drawn = draw_recipes(network, codec.layout, packed, draws_per_row, seed=0, compiled=compiled)
+        return sum(len(x) for _, x in drawn)
 
     def decode(drawn: list[torch.Tensor]) -> int:
         return sum(len(codec.decode(x)) for x in drawn)
 
-    def sample() -> int:
-        return sum(len(frame) for frame in designer.sample(asked, draws_per_row))
+    def sample(compilation: Compile) -> int:
+        return sum(len(frame) for frame in designer.sample(asked, draws_per_row, compilation=compilation))
 
     drawn = [x for _, x in draw_recipes(network, codec.layout, packed, draws_per_row, seed=0)]
-    return {"floor": floor, "draw": draw, "decode": partial(decode, drawn), "sample": sample}
+    out = {
+        "floor": floor,
+        "draw": partial(draw, None),
+        "decode": partial(decode, drawn),
+        "sample": partial(sample, "never"),
+    }
+    if compiled is not None:
+        out |= {"compiled draw": partial(draw, compiled), "compiled sample": partial(sample, "always")}
+    return out
 
 
 def recipes_per_second(variant: Variant) -> float:
@@ -112,11 +127,13 @@ def recipes_per_second(variant: Variant) -> float:
 
 def speeds(designers: Sequence[RecipeDesigner], args: argparse.Namespace) -> list[dict[str, object]]:
     """Median speeds of all variants; turns interleave, so that a machine that slows down slows all of them."""
-    cases = [
-        (designer.network.members, draws_per_row, variants(designer, draws_per_row, args.draws))
-        for designer in designers
-        for draws_per_row in args.draws_per_row
-    ]
+    cases = []
+    for designer in designers:
+        compiled = None if args.without_compiled else CompiledDraws(designer.network, designer.codec.layout)
+        for draws_per_row in args.draws_per_row:
+            cases.append(
+                (designer.network.members, draws_per_row, variants(designer, draws_per_row, args.draws, compiled))
+            )
     measured: dict[tuple[int, int, str], list[float]] = {}
     for turn in range(args.rounds + 1):  # the first one warms up
         for members, draws_per_row, case in cases:
@@ -165,7 +182,8 @@ def parser() -> argparse.ArgumentParser:
     out.add_argument("--recipes", type=int, default=200, help="recipes of the simulated laboratory (default: 200)")
     out.add_argument("--steps", type=int, default=1, help="training steps before (default: 1)")
     out.add_argument("--rounds", type=int, default=7, help="rounds after the one that warms up (default: 7)")
-    out.add_argument("--quick", action="store_true", help="the smallest of everything, to see that it runs")
+    out.add_argument("--without-compiled", action="store_true", help="leave the compiled pass out (no C++ compiler)")
+    out.add_argument("--quick", action="store_true", help="the smallest of everything, uncompiled, to see that it runs")
     out.add_argument("--json", action="store_true", help="print one JSON object")
     return out
 
@@ -175,17 +193,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser().parse_args(argv)
     if args.quick:
         args.members, args.draws_per_row, args.draws, args.rounds = [1, 2], [1, 10], 40, 1
-        args.memory, args.recipes = [50, 100], 24
+        args.memory, args.recipes, args.without_compiled = [50, 100], 24, True
     designers = [fitted(members, recipes=args.recipes, steps=args.steps) for members in args.members]
     grown = memory(designers[-1], args.memory)  # before anything else is drawn
     rows = speeds(designers, args)
     if args.json:
         print(json.dumps({"rows": rows, "memory": grown}))
         return
-    print("variant  members  draws a row  recipes/s  x floor")
+    print("variant          members  draws a row  recipes/s  x floor")
     for row in rows:
         print(
-            f"{row['variant']:<7}  {row['members']:7d}  {row['draws_per_row']:11d}"
+            f"{row['variant']:<15}  {row['members']:7d}  {row['draws_per_row']:11d}"
             f"  {row['recipes_per_second']:9.0f}  {row['floor_ratio']:7.2f}"
         )
     for entry in grown:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -26,6 +26,10 @@ def command(
     as_drawn: Annotated[
         bool, typer.Option("--as-drawn", help="Leave numbers as drawn: not at the values that the run's table repeats.")
     ] = False,
+    compilation: Annotated[
+        Literal["auto", "always", "never"],
+        typer.Option("--compile", help="Compile the drawing: auto (from millions of draws on), always or never."),
+    ] = "auto",
     seed: options.Seed = 0,
     drop_column: options.DropColumn = None,
     skip_bad_rows: options.SkipBadRows = False,
@@ -67,7 +71,10 @@ def command(
         options.show_findings(asked.report)
     count = 0
     with replacing(out) as file:
-        for chunk in designer.sample(asked.frame, draws_per_row, guidance=guidance, as_drawn=as_drawn, seed=seed):
+        chunks = designer.sample(
+            asked.frame, draws_per_row, guidance=guidance, as_drawn=as_drawn, compilation=compilation, seed=seed
+        )
+        for chunk in chunks:
             text = designer.in_table_order(chunk).to_csv(index=False, header=count == 0, lineterminator="\n")
             file.write(text.encode())
             count += len(chunk)

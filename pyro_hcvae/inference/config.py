@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self, get_args
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from pyro_hcvae.inference.schedules import BETA_FLOOR
-from pyro_hcvae.model.config import ModelConfig
+from pyro_hcvae.model.config import Compile, ModelConfig
 
 Positive = Annotated[float, Field(gt=0)]
 Beta = Annotated[float, Field(ge=BETA_FLOOR)]
@@ -66,7 +66,7 @@ class TrainConfig(BaseModel):
     broken_rule_weight: float = Field(default=0.1, gt=0, le=1)
     """How much a row that breaks a rule of the schema, advice aside, counts beside one that keeps all. A recipe comes as often as
     the mean of its rows counts, and they have as much say in early stopping."""
-    compile: Literal["auto", "always", "never"] = "auto"
+    compile: Compile = "auto"
     """Whether a step is compiled ahead of time: if the planned steps pay for it, always, or never."""
     jobs: int = Field(default=1, ge=1)
     """Processes among which the members are shared, one core each."""

@@ -14,11 +14,12 @@ from torch import Tensor, nn
 from pyro_hcvae.data.batch import RecipeBatch
 from pyro_hcvae.errors import InputError
 from pyro_hcvae.inference import schedules
-from pyro_hcvae.inference.compilation import CompilationError, CudaGraph, compile_step, worth_compiling
+from pyro_hcvae.inference.compilation import CudaGraph, compile_step, worth_compiling
 from pyro_hcvae.inference.config import TrainConfig
 from pyro_hcvae.inference.objective import ScaledELBO
 from pyro_hcvae.inference.step import Gradients, StepFunction, bound_terms
 from pyro_hcvae.inference.streams import RecipeStream, TrainingData
+from pyro_hcvae.model.compilation import CompilationError
 from pyro_hcvae.model.hierarchical import HierarchicalCVAE
 from pyro_hcvae.model.scopes import computing_scope
 

@@ -9,7 +9,7 @@ import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyro
@@ -20,9 +20,11 @@ from torch import Generator, Tensor, nn
 
 from pyro_hcvae.errors import InputError
 from pyro_hcvae.inference import schedules
-from pyro_hcvae.inference.compilation import CompilationError, compile_step, worth_compiling
+from pyro_hcvae.inference.compilation import compile_step, worth_compiling
 from pyro_hcvae.inference.objective import ElboTerms, GivenNoise, ScaledELBO
 from pyro_hcvae.inference.step import BoundGradients, StepFunction
+from pyro_hcvae.model.compilation import CompilationError
+from pyro_hcvae.model.config import Compile
 from pyro_hcvae.model.scopes import computing_scope
 
 _log = logging.getLogger(__name__)
@@ -50,7 +52,7 @@ class EpochConfig:
     batch_size: int = 64
     learning_rate: float = 1e-3
     weight_decay: float = 1e-5
-    compile: Literal["auto", "always", "never"] = "auto"
+    compile: Compile = "auto"
 
 
 @dataclass(frozen=True)

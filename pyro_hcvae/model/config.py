@@ -6,6 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+Compile = Literal["auto", "always", "never"]
+"""Whether something is compiled ahead of time: if the planned work pays for it, always, or never."""
+
 
 class ModelConfig(BaseModel):
     """Size and form of the hierarchical cVAE."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
@@ -39,7 +39,13 @@ def drawing_scope(seed: int, device: torch.device | None = None, *, rows: int = 
 
 
 def draw_recipes(
-    model: HierarchicalCVAE, layout: Layout, packed: Tensor, draws_per_row: int, *, seed: int
+    model: HierarchicalCVAE,
+    layout: Layout,
+    packed: Tensor,
+    draws_per_row: int,
+    *,
+    seed: int,
+    compiled: Callable[[Tensor], Tensor] | None = None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Unfiltered draws ``x ~ p(x | c)`` for the conditions of each row.
 
@@ -51,6 +57,7 @@ def draw_recipes(
         packed: Encoded rows, shape ``(B, W)``; only their conditions are used.
         draws_per_row: Draws for each row.
         seed: Fixes the draws.
+        compiled: `draw_once` in a quicker form, for whole chunks (`CompiledDraws`).
 
     Yields:
         Row of ``packed`` that each draw belongs to, shape ``(S,)``, and the packed draws, shape ``(S, W)``, in row order.
@@ -59,17 +66,30 @@ def draw_recipes(
     device = next(model.parameters()).device
     conditions = packed[:, : layout.condition_features].to(device)
     total = len(packed) * draws_per_row
-    size = max(1, CHUNK_ROWS // members) * members
+    size = rows_at_once(members) * members
     for start in range(0, total, size):
         rows = torch.arange(start, min(start + size, total)) // draws_per_row
         padded = torch.cat([rows, rows[-1:].expand(-len(rows) % members)])
         shown = conditions[padded].view(-1, members, layout.condition_features)
-        batch = layout.unpack_conditions(shown.transpose(0, 1))
         # A scope and a seed for each chunk: between chunks the caller's random numbers are the caller's own.
         with drawing_scope(mixed_seed(seed, start // size), device, rows=len(padded)):
-            values = model.model(batch)
-            out = layout.pack(values, batch.conditions).transpose(0, 1).flatten(0, 1)
+            if compiled is not None and len(padded) == size:
+                out = compiled(shown.transpose(0, 1))
+            else:
+                out = draw_once(model, layout, shown.transpose(0, 1))
+            out = out.transpose(0, 1).flatten(0, 1)
         yield rows, out[: len(rows)].cpu()
+
+
+def draw_once(model: HierarchicalCVAE, layout: Layout, conditions: Tensor) -> Tensor:
+    """One pass of the model: condition features of packed rows ``(M, B, C)`` -> packed draws ``(M, B, W)``."""
+    batch = layout.unpack_conditions(conditions)
+    return layout.pack(model.model(batch), batch.conditions)
+
+
+def rows_at_once(members: int) -> int:
+    """Rows that each member draws for in one pass of `draw_recipes`."""
+    return max(1, CHUNK_ROWS // members)
 
 
 def mixed_seed(seed: int, chunk: int) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -22,7 +22,7 @@ from pyro_hcvae.inference.config import TrainConfig
 from pyro_hcvae.inference.engine import Trainer, TrainState
 from pyro_hcvae.inference.epochs import EpochConfig, EpochState, EpochTrainer
 from pyro_hcvae.inference.streams import TrainingData
-from pyro_hcvae.model.config import ModelConfig
+from pyro_hcvae.model.config import Compile, ModelConfig
 from pyro_hcvae.model.hierarchical import HierarchicalCVAE
 from pyro_hcvae.study.models import KINDS, OURS, Training
 from pyro_hcvae.study.protocol import Repeat, StudyRows, member_rows
@@ -46,7 +46,7 @@ class StudyConfig:
     seed: int = 0
     epochs: int = 800
     steps: int = 3000
-    compile: Literal["auto", "always", "never"] = "auto"
+    compile: Compile = "auto"
 
 
 def train(

@@ -14,11 +14,13 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from pyro_hcvae.data.codec import RecipeCodec
 from pyro_hcvae.data.table import RecipeTable
 from pyro_hcvae.errors import InputError
-from pyro_hcvae.inference import compilation, engine
-from pyro_hcvae.inference.compilation import CompilationError, compile_step, worth_compiling
+from pyro_hcvae.inference import engine
+from pyro_hcvae.inference.compilation import compile_step, worth_compiling
 from pyro_hcvae.inference.config import TrainConfig
 from pyro_hcvae.inference.engine import Trainer
 from pyro_hcvae.inference.streams import TrainingData
+from pyro_hcvae.model import compilation
+from pyro_hcvae.model.compilation import CompilationError
 from pyro_hcvae.model.hierarchical import HierarchicalCVAE
 from pyro_hcvae.model.scopes import computing_scope
 from tests.inference.test_engine import CONFIG, trainer

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from pyro_hcvae.inference.compilation import CACHE_VARIABLE
 from pyro_hcvae.inference.epochs import EpochConfig, EpochTrainer, MemberRows
 from pyro_hcvae.model.architectures import AMOUNTS, REACTION, TREATMENT, JointCVAE, PublishedHierarchy, SingleCVAE
+from pyro_hcvae.model.compilation import CACHE_VARIABLE
 from tests.model.test_architectures import WIDTHS
 
 COLUMNS = 60

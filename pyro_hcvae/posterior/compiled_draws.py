@@ -1,0 +1,77 @@
+"""`CompiledDraws`: the pass of the model that draws recipes, compiled ahead of time."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from pyro_hcvae.data.batch import Layout
+from pyro_hcvae.model.compilation import TensorFunction, compile_function
+from pyro_hcvae.model.hierarchical import HierarchicalCVAE
+from pyro_hcvae.posterior.predictive import draw_once, drawing_scope, rows_at_once
+
+_BUILD_SECONDS = 60.0
+_SAVED_SECONDS = 15e-6
+"""What a draw saves that is compiled (docs/benchmarks.md)."""
+
+
+def worth_compiling(draws: int) -> bool:
+    """Whether so many draws pay for compiling their pass.
+
+    Decided from the plan alone, not from the clock or from what the cache holds: a seed gives the same bits again.
+    """
+    return draws * _SAVED_SECONDS >= _BUILD_SECONDS
+
+
+class CompiledDraws:
+    """`draw_once` for whole chunks of `draw_recipes`, compiled or loaded from the cache; on the CPU.
+
+    The random numbers are the same ones: draws differ from uncompiled ones by rounding, and where rounding decides. Parameters
+    are handed in: what is compiled serves every run of the same schema, settings and number of members.
+
+    Args:
+        model: Trained members; their parameters of the moment are used at each call.
+        layout: Where each site lies in a packed row.
+
+    Raises:
+        CompilationError: If there is no C++ compiler, or torch cannot compile the pass.
+    """
+
+    def __init__(self, model: HierarchicalCVAE, layout: Layout) -> None:
+        self._pass = _Pass(model, layout)
+        self._names = [name for name, _ in self._pass.named_parameters()]
+        self._parameters = [p.detach() for p in self._pass.parameters()]  # of the same memory as the model's
+        rows = rows_at_once(model.members)
+        example = torch.zeros(rows, model.members, layout.condition_features).transpose(0, 1)
+        with drawing_scope(0, rows=rows * model.members):  # tracing draws random numbers
+            inputs = [example, *self._parameters]
+            self._compiled = compile_function(self._pure, inputs, lambda f: self._agrees(f, inputs), what="draw")
+
+    def __call__(self, conditions: Tensor) -> Tensor:
+        """Condition features ``(M, B, C)`` of a whole chunk -> packed draws ``(M, B, W)``."""
+        return self._compiled(conditions, *self._parameters)
+
+    def _pure(self, conditions: Tensor, *parameters: Tensor) -> Tensor:
+        drawn: Tensor = functional_call(self._pass, dict(zip(self._names, parameters, strict=True)), conditions)
+        return drawn
+
+    def _agrees(self, compiled: TensorFunction, inputs: list[Tensor]) -> bool:
+        rows = inputs[0].shape[0] * inputs[0].shape[1]
+        with drawing_scope(0, rows=rows):
+            ours = compiled(*inputs)
+        with drawing_scope(0, rows=rows):
+            expected = self._pure(*inputs)
+        same = torch.isclose(ours, expected, rtol=1e-3, atol=1e-4, equal_nan=True).all(dim=-1)
+        return bool(same.float().mean() > 0.99)  # all but those for which rounding decides what is drawn
+
+
+class _Pass(nn.Module):
+    """`draw_once` as a module, so that its parameters can be handed in."""
+
+    def __init__(self, model: HierarchicalCVAE, layout: Layout) -> None:
+        super().__init__()
+        self.model, self.layout = model, layout
+
+    def forward(self, conditions: Tensor) -> Tensor:
+        return draw_once(self.model, self.layout, conditions)
