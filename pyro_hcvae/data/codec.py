@@ -177,8 +177,7 @@ class RecipeCodec:
             first, *rest = (rows[:, slices[name]] for name in sites.of_block(block))
             match block:
                 case Amounts():
-                    amounts = np.exp(np.minimum(self._unscale(block.columns, rest[0]), 80.0))
-                    numbers.append(_where_present(first, amounts))
+                    numbers.append(_amounts(first, self._unscale(block.columns, rest[0])))
                 case Fractions():
                     numbers.append(block.total * _from_log_ratios(first, self._unscale(block.columns, rest[0])))
                 case Category():
@@ -283,8 +282,11 @@ def _presence(values: Floats) -> Floats:
     return np.where(np.isnan(values), np.nan, values > 0)
 
 
-def _where_present(presence: Floats, values: Floats) -> Floats:
-    return np.where(np.isnan(presence), np.nan, np.where(presence > 0, values, 0.0))
+def _amounts(presence: Floats, logs: Floats) -> Floats:
+    amounts = np.where(np.isnan(presence), np.nan, 0.0)
+    present = presence > 0  # few are, and exp takes its time
+    amounts[present] = np.exp(np.minimum(logs[present], 80.0))
+    return amounts
 
 
 def reference_component(presence: Floats) -> NDArray[np.int64]:

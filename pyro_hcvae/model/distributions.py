@@ -244,13 +244,22 @@ class SparseMixture(TorchDistribution):  # type: ignore[misc]
     @torch.no_grad()
     def sample(self, sample_shape: Any = torch.Size()) -> Tensor:  # noqa: B008
         """Draw the numbers that exist."""
+        drawn = self.sample_existing(sample_shape)
+        return at_positions(drawn, self.positions.expand(drawn.shape), self.event_shape[0])
+
+    @torch.no_grad()
+    def sample_existing(self, sample_shape: Any = torch.Size()) -> Tensor:  # noqa: B008
+        """Draw the number at each position ``(..., P)``; 0 where there is none."""
         shape = Size(sample_shape) + self.positions.shape
         chosen = _choose(self.logits.expand(*shape, -1)).unsqueeze(-1)
         loc, scale = (part.expand(*shape, -1).gather(-1, chosen).squeeze(-1) for part in (self.loc, self.scale))
-        drawn = torch.where(self.exists, torch.normal(loc, scale), 0.0)
-        # Added, not assigned: positions that do not count share their place with one that may.
-        zeros = drawn.new_zeros(*shape[:-1], *self.event_shape)
-        return zeros.scatter_add(-1, self.positions.expand(shape), drawn)
+        return torch.where(self.exists, loc + scale * torch.randn_like(loc), 0.0)
+
+
+def at_positions(numbers: Tensor, positions: Tensor, features: int) -> Tensor:
+    """Numbers at their positions ``(..., P)`` among all, shape ``(..., F)``; 0 elsewhere."""
+    # Added, not assigned: positions that do not count share their place with one that may.
+    return numbers.new_zeros(*numbers.shape[:-1], features).scatter_add(-1, positions, numbers)
 
 
 def existing_positions(exists: Tensor, at_most: int) -> tuple[Tensor, Tensor]:

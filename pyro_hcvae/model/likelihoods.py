@@ -17,7 +17,13 @@ from pyro_hcvae.data import sites
 from pyro_hcvae.data.batch import Levels
 from pyro_hcvae.data.schema import Amounts, Block, Category, Fractions, Step
 from pyro_hcvae.model.config import ModelConfig
-from pyro_hcvae.model.distributions import SparseMixture, SubsetBernoulli, existing_positions, largest_logit
+from pyro_hcvae.model.distributions import (
+    SparseMixture,
+    SubsetBernoulli,
+    at_positions,
+    existing_positions,
+    largest_logit,
+)
 from pyro_hcvae.model.networks import MemberLinear, MemberTable, look_up, one_hot, soft_clamp
 
 Gaussians = tuple[Tensor, Tensor, Tensor]
@@ -168,7 +174,7 @@ class Numbers(TorchDistribution):  # type: ignore[misc]
         """Draw the numbers that exist, one after the other; a single draw of the batch."""
         if Size(sample_shape):
             raise NotImplementedError("one draw a call: repeat the rows of the batch instead")
-        return self._one_by_one(self._state.new_zeros(*self.batch_shape, *self.event_shape), None)[0]
+        return self._one_by_one(None, None)[0]
 
     def complete(self, value: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
         """Draw the unknown numbers and keep the known ones ``(M, B, F)``.
@@ -177,14 +183,16 @@ class Numbers(TorchDistribution):  # type: ignore[misc]
             All numbers, and the log density of each known one given those before it, summed; shape ``(M, B)``. As an importance
             weight it makes up for the unknown ones having been drawn without regard to those after them.
         """
-        return self._one_by_one(torch.where(known, value, 0.0), known)
+        out, weight = self._one_by_one(value, known)
+        return torch.where(known, value, out), weight
 
     @torch.no_grad()
-    def _one_by_one(self, out: Tensor, known: Tensor | None) -> tuple[Tensor, Tensor]:
-        """`complete` from known numbers with 0 in the place of the others; None: none is known."""
+    def _one_by_one(self, value: Tensor | None, known: Tensor | None) -> tuple[Tensor, Tensor]:
+        """All numbers that exist, those that are known as they are, and the weight of `complete`; None: none is known."""
         head, chain = self._head, self._head.chain
         weight = self._state.new_zeros(self.batch_shape)
         message: Tensor | float = 0.0
+        numbers: list[Tensor] = []
         last = self.positions.shape[-1] - 1
         for j in range(last + 1):
             here = slice(j, j + 1)
@@ -193,16 +201,15 @@ class Numbers(TorchDistribution):  # type: ignore[misc]
             gaussians = (logits, loc, width)
             parameters = head.mixture(self._state[:, :, here] + message, gaussians)
             mixture = SparseMixture(*parameters, positions, exists, head.features)
-            drawn = out + mixture.sample()
-            if known is None:
-                out = drawn
-            else:
+            number = mixture.sample_existing()
+            if value is not None and known is not None:
                 counts = known.gather(-1, positions) & exists
-                weight += torch.where(counts.squeeze(-1), mixture.log_prob(out), 0.0)
-                out = torch.where(known, out, drawn)
+                weight += torch.where(counts.squeeze(-1), mixture.log_prob(value), 0.0)
+                number = torch.where(counts, value.gather(-1, positions), number)
+            numbers.append(number)
             if chain is not None and j < last:
-                message = message + chain(out.gather(-1, positions), gaussians, positions, exists)
-        return out, weight
+                message = message + chain(number, gaussians, positions, exists)
+        return at_positions(torch.cat(numbers, dim=-1), self.positions, head.features), weight
 
 
 class BlockLikelihood(nn.Module):
