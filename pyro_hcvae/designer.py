@@ -40,7 +40,7 @@ from pyro_hcvae.posterior.guidance import guided
 from pyro_hcvae.posterior.importance import log_marginal
 from pyro_hcvae.posterior.partial import Completion, complete_rows
 from pyro_hcvae.posterior.performance import PerformancePredictor
-from pyro_hcvae.posterior.predictive import draw_recipes
+from pyro_hcvae.posterior.predictive import draw_recipes, rows_at_once
 from pyro_hcvae.posterior.proposals import Proposals, Request, propose_recipes
 from pyro_hcvae.posterior.reasons import KnownRecipes
 from pyro_hcvae.posterior.screening import Screen
@@ -91,6 +91,10 @@ class RecipeDesigner:
         if name in ("table", "codec", "network", "history"):
             raise NotFittedError(f"this RecipeDesigner has no {name!r} yet: call fit, or RecipeDesigner.load")
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is copied or sent to another process: all but what was compiled for this one."""
+        return {name: value for name, value in self.__dict__.items() if name != "_compiled_draws"}
 
     @property
     def model(self) -> Callable[..., object]:
@@ -310,21 +314,26 @@ class RecipeDesigner:
             the row of ``conditions``.
 
         Raises:
-            InputError: If ``draws_per_row < 1`` or ``guidance < 1``, or if nothing can be compiled that ``always`` is to be.
+            InputError: If ``draws_per_row < 1`` or ``guidance < 1``, or if ``compilation`` is ``always`` and fails.
         """
         if min(draws_per_row, guidance) < 1:
             raise InputError(f"draws per row and guidance must be at least 1, got {draws_per_row} and {guidance}")
         asked = conditions[[*self.schema.condition_columns, self.schema.performance.name]]
-        if guidance > 1:
-            many = draws_per_row * guidance
-            at_once = max(1, _GUIDED_DRAWS // many)
-            for number, start in enumerate(range(0, len(asked), at_once)):
-                part = asked.iloc[start : start + at_once]
-                several = self.sample(part, many, as_drawn=as_drawn, compilation=compilation, seed=seed + number)
-                yield guided(pd.concat(several), self.predictor, draws_per_row, seed=seed + number)
+        many = draws_per_row * guidance
+        compiled = self._compile_draws(compilation, len(asked) * many)
+        if guidance == 1:
+            yield from self._draw(asked, many, compiled, as_drawn=as_drawn, seed=seed)
             return
+        at_once = max(1, _GUIDED_DRAWS // many)
+        for number, start in enumerate(range(0, len(asked), at_once)):
+            part = asked.iloc[start : start + at_once]
+            several = pd.concat(self._draw(part, many, compiled, as_drawn=as_drawn, seed=seed + number))
+            yield guided(several, self.predictor, draws_per_row, seed=seed + number)
+
+    def _draw(
+        self, asked: pd.DataFrame, draws_per_row: int, compiled: CompiledDraws | None, *, as_drawn: bool, seed: int
+    ) -> Iterator[pd.DataFrame]:
         packed = self.codec.encode(asked)
-        compiled = self._choose_pass(compilation, len(asked) * draws_per_row)
         draws = draw_recipes(self.network, self.codec.layout, packed, draws_per_row, seed=seed, compiled=compiled)
         for rows, drawn in draws:
             beside = asked.iloc[rows.numpy()]
@@ -333,14 +342,24 @@ class RecipeDesigner:
                 recipes = self.known.written(recipes)
             yield pd.concat([recipes.set_index(beside.index), beside], axis=1)
 
-    def _choose_pass(self, compilation: Compile, draws: int) -> CompiledDraws | None:
-        if compilation == "never" or (compilation == "auto" and not worth_compiling(draws)):
+    def _compile_draws(self, compilation: Compile, draws: int) -> CompiledDraws | None:
+        """The compiled pass if it is wanted for so many draws, can be had, and there is a whole chunk to use it for."""
+        members = self.network.members
+        wanted = compilation == "always" or (compilation == "auto" and worth_compiling(draws))
+        if not wanted or draws < members * rows_at_once(members):
             return None
         try:
+            if next(self.network.parameters()).device.type != "cpu":
+                raise CompilationError("the network is not on the CPU")
+            if self._compiled_draws.model is not self.network:
+                del self._compiled_draws
             return self._compiled_draws
         except CompilationError as error:
             if compilation == "always":
-                raise InputError(f"draws cannot be compiled: {error}. Set it to auto") from None
+                raise InputError(
+                    f"draws cannot be compiled: {error}. It needs a C++ compiler (g++ or clang++) and torch 2.6 or later; "
+                    "or set compilation (--compile) to auto"
+                ) from None
             _log.warning("draws are not compiled: %s", error)
             return None
 

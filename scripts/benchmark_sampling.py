@@ -6,7 +6,7 @@ The table is one of the simulated laboratory, so that anyone can repeat it. Ever
     draw     packed draws (`draw_recipes`)
     decode   packed draws that are there already -> columns of the table (`RecipeCodec.decode`)
     sample   what a user calls: rows of conditions -> data frames (`RecipeDesigner.sample`)
-    compiled draw, compiled sample   the same with a compiled pass (`CompiledDraws`), built or loaded before the first turn
+    compiled draw, compiled sample   the same with a compiled pass (`CompiledDraws`; whole chunks only)
 
 Shown are medians over the rounds of the process CPU time, as recipes a second, and how many times as long as the floor it takes.
 Memory is what the process holds, over what it held before, while draws are made and thrown away chunk by chunk.
@@ -175,7 +175,7 @@ def parser() -> argparse.ArgumentParser:
     out = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     out.add_argument("--members", type=int, nargs="+", default=[1, 5, 20], help="(default: 1 5 20)")
     out.add_argument("--draws-per-row", type=int, nargs="+", default=[1, 100, 10000], help="(default: 1 100 10000)")
-    out.add_argument("--draws", type=int, default=20000, help="recipes of one turn (default: 20000)")
+    out.add_argument("--draws", type=int, default=5 * CHUNK_ROWS, help="recipes of one turn (default: 20480)")
     out.add_argument(
         "--memory", type=int, nargs="*", default=[10_000, 100_000, 1_000_000], help="draws to stream for it"
     )

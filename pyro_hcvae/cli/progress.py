@@ -32,10 +32,10 @@ def training_progress(*, quiet: bool) -> Iterator[Callable[[Trainer], None]]:
         yield lambda trainer: None
         return
     if not console.is_terminal:
-        with _messages(console):
+        with messages(console):
             yield _report_line
         return
-    with _bar("training", console) as progress, _messages(console):
+    with _bar("training", console) as progress, messages(console):
         task = progress.add_task("", total=None)
 
         def show(trainer: Trainer) -> None:
@@ -129,10 +129,10 @@ def study_progress(
                 shown[key] = part
                 typer.echo(f"{key}: {done} of {planned}, {going} repeats going on", err=True)
 
-        with _messages(console):
+        with messages(console):
             yield line, scored
         return
-    with _bar("{task.fields[key]}", console) as progress, _messages(console):
+    with _bar("{task.fields[key]}", console) as progress, messages(console):
         task = progress.add_task("", total=None, key="")
         current = [""]
 
@@ -160,8 +160,8 @@ def _bar(what: str, console: Console) -> Progress:
 
 
 @contextmanager
-def _messages(console: Console) -> Iterator[None]:
-    """Show what the library says about its work: how it trains, and that it is compiling."""
+def messages(console: Console) -> Iterator[None]:
+    """Show what the library says about its work: how it trains, that it is compiling, and why it is not."""
     handler = logging.Handler()
     handler.emit = lambda record: console.print(record.getMessage(), soft_wrap=True, highlight=False, markup=False)  # type: ignore[method-assign]
     logger = logging.getLogger("pyro_hcvae")

@@ -54,6 +54,9 @@ def command(
     """
     options.check_out(out, conditions, force=force)
 
+    from rich.console import Console
+
+    from pyro_hcvae.cli.progress import messages
     from pyro_hcvae.data.table import RecipeTable
     from pyro_hcvae.designer import RecipeDesigner
     from pyro_hcvae.inference.checkpoints import replacing
@@ -70,7 +73,7 @@ def command(
     if not json:
         options.show_findings(asked.report)
     count = 0
-    with replacing(out) as file:
+    with replacing(out) as file, messages(Console(stderr=True)):
         chunks = designer.sample(
             asked.frame, draws_per_row, guidance=guidance, as_drawn=as_drawn, compilation=compilation, seed=seed
         )

@@ -42,7 +42,7 @@ def compile_step(function: StepFunction, example: Sequence[Tensor]) -> StepFunct
     """
     values, _, *batch = (x.detach() for x in example)
 
-    def agrees(compiled: StepFunction) -> bool:
+    def check(compiled: StepFunction) -> bool:
         gradient, expected = (torch.full_like(values, torch.nan) for _ in range(2))
         rates = compiled(values, gradient, *batch)
         expected_rates = function(values, expected, *batch)
@@ -50,7 +50,7 @@ def compile_step(function: StepFunction, example: Sequence[Tensor]) -> StepFunct
         same = torch.allclose(gradient, expected, rtol=1e-3, atol=1e-5 * float(expected.abs().max()))
         return same and torch.allclose(rates, expected_rates, rtol=1e-3, atol=1e-5)
 
-    return compile_function(function, example, agrees, what="step")
+    return compile_function(function, example, check, what="step")
 
 
 class CudaGraph:

@@ -65,7 +65,7 @@ class TrainConfig(BaseModel):
     """What is kept whole when validation rows are set aside."""
     broken_rule_weight: float = Field(default=0.1, gt=0, le=1)
     """How much a row that breaks a rule of the schema, advice aside, counts beside one that keeps all. A recipe comes as often as
-    the mean of its rows counts, and they have as much say in early stopping."""
+    the mean of its rows counts, each of them as often as it counts, and they have as much say in early stopping."""
     compile: Compile = "auto"
     """Whether a step is compiled ahead of time: if the planned steps pay for it, always, or never."""
     jobs: int = Field(default=1, ge=1)

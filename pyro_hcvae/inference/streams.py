@@ -41,9 +41,9 @@ class TrainingData:
 class RecipeStream:
     """Minibatches of one member: recipes in shuffled order, epoch after epoch, one random row of each, as often as it counts.
 
-    All recipes come once an epoch where all count alike; otherwise one that counts more than the mean comes twice in some epochs,
-    and one that counts less is missing in some. Everything follows from the member's seed and the position in training; what a
-    step costs does not depend on the table.
+    All recipes come once an epoch where all count alike; otherwise one that counts more than the mean comes more than once in
+    some epochs, and one that counts less is missing in some. Everything follows from the member's seed and the position in
+    training; what a step costs does not depend on the table.
     """
 
     def __init__(self, data: TrainingData, config: TrainConfig, seed: int) -> None:

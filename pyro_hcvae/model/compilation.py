@@ -46,18 +46,19 @@ def cache_folder() -> Path:
 
 
 def compile_function(
-    function: TensorFunction, example: Sequence[Tensor], agrees: Callable[[TensorFunction], bool], *, what: str
+    function: TensorFunction, example: Sequence[Tensor], check: Callable[[TensorFunction], bool], *, what: str
 ) -> TensorFunction:
-    """Compile a pure function for inputs of the example's shapes, or load it from the cache.
+    """Compile a function for inputs of the example's shapes and strides, or load it from the cache.
 
     Args:
-        function: Traceable function of tensors; random numbers in it are the ones that it draws uncompiled.
+        function: Traceable function of tensors, without side effects but on its arguments and torch's random generator; compiled,
+            it draws the same random numbers.
         example: Inputs to trace with, on the CPU.
-        agrees: Whether a compiled function gives what the function gives, within float32 rounding.
+        check: Whether a compiled function gives what the function gives, within float32 rounding.
         what: Its name in messages, e.g. ``"step"``.
 
     Returns:
-        A function that agrees.
+        A function that passes the check.
 
     Raises:
         CompilationError: If there is no C++ compiler, if torch cannot compile the function, or if the result is wrong.
@@ -80,13 +81,17 @@ def compile_function(
                 compiled = _load(package)
             if compiled is None:
                 raise RuntimeError("what was built cannot be loaded")
-            right = agrees(compiled)
+            right = False
+            try:
+                right = check(compiled)
+            finally:
+                if not right:
+                    package.unlink(missing_ok=True)
         # Whatever the compiler stumbles over (its absence, a full disk, a bug of its own), the eager function does the same.
         except Exception as error:
             reason = str(error).strip().splitlines() or [type(error).__name__]
             raise CompilationError(f"{type(error).__name__}: {reason[0][:200]}") from error
     if not right:
-        package.unlink(missing_ok=True)
         raise CompilationError(f"the compiled {what} does not give what the eager one gives")
     return compiled
 

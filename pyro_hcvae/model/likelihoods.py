@@ -174,7 +174,7 @@ class Numbers(TorchDistribution):  # type: ignore[misc]
         """Draw the numbers that exist, one after the other; a single draw of the batch."""
         if Size(sample_shape):
             raise NotImplementedError("one draw a call: repeat the rows of the batch instead")
-        return self._one_by_one(None, None)[0]
+        return self._one_by_one()[0]
 
     def complete(self, value: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
         """Draw the unknown numbers and keep the known ones ``(M, B, F)``.
@@ -183,12 +183,16 @@ class Numbers(TorchDistribution):  # type: ignore[misc]
             All numbers, and the log density of each known one given those before it, summed; shape ``(M, B)``. As an importance
             weight it makes up for the unknown ones having been drawn without regard to those after them.
         """
-        out, weight = self._one_by_one(value, known)
+        out, weight = self._one_by_one((value, known))
         return torch.where(known, value, out), weight
 
     @torch.no_grad()
-    def _one_by_one(self, value: Tensor | None, known: Tensor | None) -> tuple[Tensor, Tensor]:
-        """All numbers that exist, those that are known as they are, and the weight of `complete`; None: none is known."""
+    def _one_by_one(self, given: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:
+        """All numbers that exist, given ones as they are, and the weight of `complete`.
+
+        Args:
+            given: Values and which of them are known; None: nothing is known.
+        """
         head, chain = self._head, self._head.chain
         weight = self._state.new_zeros(self.batch_shape)
         message: Tensor | float = 0.0
@@ -202,7 +206,8 @@ class Numbers(TorchDistribution):  # type: ignore[misc]
             parameters = head.mixture(self._state[:, :, here] + message, gaussians)
             mixture = SparseMixture(*parameters, positions, exists, head.features)
             number = mixture.sample_existing()
-            if value is not None and known is not None:
+            if given is not None:
+                value, known = given
                 counts = known.gather(-1, positions) & exists
                 weight += torch.where(counts.squeeze(-1), mixture.log_prob(value), 0.0)
                 number = torch.where(counts, value.gather(-1, positions), number)

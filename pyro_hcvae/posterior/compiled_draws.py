@@ -31,39 +31,46 @@ class CompiledDraws:
     are handed in: what is compiled serves every run of the same schema, settings and number of members.
 
     Args:
-        model: Trained members; their parameters of the moment are used at each call.
+        model: Trained members; the values that their parameters have at the time of a call are used.
         layout: Where each site lies in a packed row.
+
+    Attributes:
+        model: The members.
 
     Raises:
         CompilationError: If there is no C++ compiler, or torch cannot compile the pass.
     """
 
     def __init__(self, model: HierarchicalCVAE, layout: Layout) -> None:
+        self.model = model
         self._pass = _Pass(model, layout)
-        self._names = [name for name, _ in self._pass.named_parameters()]
-        self._parameters = [p.detach() for p in self._pass.parameters()]  # of the same memory as the model's
+        self._names, self._parameters = zip(*self._pass.named_parameters(), strict=True)
         rows = rows_at_once(model.members)
-        example = torch.zeros(rows, model.members, layout.condition_features).transpose(0, 1)
         with drawing_scope(0, rows=rows * model.members):  # tracing draws random numbers
-            inputs = [example, *self._parameters]
-            self._compiled = compile_function(self._pure, inputs, lambda f: self._agrees(f, inputs), what="draw")
+            conditions = torch.randn(model.members, rows, layout.condition_features)
+            example = [conditions.masked_fill(torch.rand_like(conditions) < 0.2, torch.nan), *self._values()]
+            self._compiled = compile_function(self._function, example, lambda f: self._check(f, example), what="draw")
 
     def __call__(self, conditions: Tensor) -> Tensor:
         """Condition features ``(M, B, C)`` of a whole chunk -> packed draws ``(M, B, W)``."""
-        return self._compiled(conditions, *self._parameters)
+        # What is compiled does not look at strides: they have to be those of the example.
+        return self._compiled(conditions.contiguous(), *self._values())
 
-    def _pure(self, conditions: Tensor, *parameters: Tensor) -> Tensor:
-        drawn: Tensor = functional_call(self._pass, dict(zip(self._names, parameters, strict=True)), conditions)
+    def _values(self) -> list[Tensor]:
+        # Those of a trained network are parts of one tensor, those of a loaded one are not.
+        return [p.detach().contiguous() for p in self._parameters]
+
+    def _function(self, conditions: Tensor, *values: Tensor) -> Tensor:
+        drawn: Tensor = functional_call(self._pass, dict(zip(self._names, values, strict=True)), conditions)
         return drawn
 
-    def _agrees(self, compiled: TensorFunction, inputs: list[Tensor]) -> bool:
-        rows = inputs[0].shape[0] * inputs[0].shape[1]
-        with drawing_scope(0, rows=rows):
-            ours = compiled(*inputs)
-        with drawing_scope(0, rows=rows):
-            expected = self._pure(*inputs)
-        same = torch.isclose(ours, expected, rtol=1e-3, atol=1e-4, equal_nan=True).all(dim=-1)
-        return bool(same.float().mean() > 0.99)  # all but those for which rounding decides what is drawn
+    def _check(self, compiled: TensorFunction, example: list[Tensor]) -> bool:
+        drawn = []
+        for function in (compiled, self._function):
+            with drawing_scope(0, rows=example[0].shape[0] * example[0].shape[1]):
+                drawn.append(function(*example))
+        same = torch.isclose(drawn[0], drawn[1], rtol=1e-3, atol=1e-4, equal_nan=True).all(dim=-1)
+        return bool(same.float().mean() > 0.999)  # all but those for which rounding decides what is drawn
 
 
 class _Pass(nn.Module):

@@ -178,6 +178,18 @@ def test_sample_writes_values_of_the_table_unless_told_to_leave_them(
     assert np.isin(made["A"], recurring).sum() > np.isin(raw["A"], recurring).sum() == 0
 
 
+def test_sample_says_why_nothing_is_compiled(laboratory: Path, cli: Command, tmp_path: Path) -> None:
+    import torch._inductor.config as inductor
+
+    (tmp_path / "one.csv").write_text("".join((laboratory / "table.csv").read_text().splitlines(keepends=True)[:2]))
+    options = ["--conditions", tmp_path / "one.csv", "--draws-per-row", 4096, "--out", tmp_path / "draws.csv"]
+    with inductor.patch({"cpp.cxx": (None, "no-such-compiler")}):
+        result = cli("sample", laboratory / "run", *options, "--compile", "always")
+    assert result.code == 2
+    assert "set compilation (--compile) to auto" in " ".join(result.err.split())
+    assert not (tmp_path / "draws.csv").exists()
+
+
 def test_draws_after_a_reload_are_the_same_bits(laboratory: Path) -> None:
     asked = RecipeDesigner.load(laboratory / "run").table.frame.head(20)
     first, second = (pd.concat(RecipeDesigner.load(laboratory / "run").sample(asked, 7, seed=1)) for _ in range(2))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from collections.abc import Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import pandas as pd
 import pytest
@@ -12,12 +15,14 @@ import torch._inductor.config as inductor
 from torch import Tensor
 
 from pyro_hcvae import InputError, RecipeDesigner, RecipeSchema, RecipeTable, TrainConfig
+from pyro_hcvae.data.batch import Layout
 from pyro_hcvae.data.codec import RecipeCodec
+from pyro_hcvae.inference.step import FlatParameters
 from pyro_hcvae.model import compilation
 from pyro_hcvae.model.compilation import CACHE_VARIABLE
 from pyro_hcvae.model.hierarchical import HierarchicalCVAE
 from pyro_hcvae.posterior.compiled_draws import CompiledDraws, worth_compiling
-from pyro_hcvae.posterior.predictive import CHUNK_ROWS, draw_recipes
+from pyro_hcvae.posterior.predictive import CHUNK_ROWS, draw_once, draw_recipes
 from tests.laboratories import SMALL, TINY_TOML, tiny_frame, tiny_model, tiny_schema
 
 
@@ -76,25 +81,31 @@ def test_compiled_draws_are_the_draws(cache: Path, monkeypatch: pytest.MonkeyPat
     before = draws(None)
     assert same(draws(compiled), before) > 0.999
     assert len(calls) == 2
-    # Parameters are those of the moment, and what was built serves other members.
+    # Values are those of the moment, and what was built serves other members, also those that training has laid out.
     model.load_state_dict(other.state_dict())
+    model.double().float()
     after = draws(None)
     assert same(after, before) < 0.5
     assert same(draws(compiled), after) > 0.999
     monkeypatch.setattr(compilation, "_build", lambda *_: pytest.fail("built again"))
+    FlatParameters(other)
     CompiledDraws(other, codec.layout)
 
 
-def test_without_a_compiler_draws_are_made_uncompiled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_a_compiler_draws_are_made_uncompiled(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
     fitted = designer()
-    asked = fitted.table.frame.iloc[:3]
-    usual = pd.concat(fitted.sample(asked, 4, seed=1))
+    asked = fitted.table.frame.iloc[:1]
+    usual = pd.concat(fitted.sample(asked, CHUNK_ROWS, seed=1))
     with inductor.patch({"cpp.cxx": (None, "no-such-compiler")}):
-        with pytest.raises(InputError, match="draws cannot be compiled"):
-            list(fitted.sample(asked, 4, compilation="always"))
-        monkeypatch.setattr("pyro_hcvae.designer.worth_compiling", lambda draws: draws == 12)
-        pd.testing.assert_frame_equal(pd.concat(fitted.sample(asked, 4, seed=1)), usual)
+        with pytest.raises(InputError, match=r"draws cannot be compiled.*C\+\+ compiler"):
+            list(fitted.sample(asked, CHUNK_ROWS, compilation="always"))
+        assert not caplog.records
+        monkeypatch.setattr("pyro_hcvae.designer.worth_compiling", lambda draws: draws == CHUNK_ROWS)
+        pd.testing.assert_frame_equal(pd.concat(fitted.sample(asked, CHUNK_ROWS, seed=1)), usual)
+        assert "draws are not compiled" in caplog.text
     assert not list(tmp_path.iterdir())
 
 
@@ -117,22 +128,62 @@ def test_a_wrong_pass_is_found_and_not_used(monkeypatch: pytest.MonkeyPatch, tmp
     assert not written[0].exists()
 
 
-def test_a_new_fit_draws_with_the_new_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[object] = []
+class Recorded:
+    """In the place of a compiled pass: the eager one, which remembers the members that it was made for and the chunks drawn."""
 
-    class Recorded:
-        def __init__(self, model: object, layout: object) -> None:
-            made.append(model)
+    made: ClassVar[list[Recorded]] = []
 
+    def __init__(self, model: HierarchicalCVAE, layout: Layout) -> None:
+        self.model, self.layout, self.chunks = model, layout, 0
+        self.made.append(self)
+
+    def __call__(self, conditions: Tensor) -> Tensor:
+        self.chunks += 1
+        return draw_once(self.model, self.layout, conditions)
+
+
+@pytest.fixture
+def recorded(monkeypatch: pytest.MonkeyPatch) -> list[Recorded]:
+    monkeypatch.setattr(Recorded, "made", [])
     monkeypatch.setattr("pyro_hcvae.designer.CompiledDraws", Recorded)
+    return Recorded.made
+
+
+def test_a_designer_keeps_its_pass_until_the_network_is_another_one(recorded: list[Recorded]) -> None:
     fitted = designer()
-    for _ in range(2):  # no whole chunk: nothing is asked of it
-        list(fitted.sample(fitted.table.frame.iloc[:1], compilation="always"))
-    assert made == [fitted.network]
-    first = fitted.network
+    asked = fitted.table.frame.iloc[:3]
+    usual = pd.concat(fitted.sample(asked, CHUNK_ROWS, seed=2))
+    assert not recorded
+    for calls in (1, 2):
+        found = pd.concat(fitted.sample(asked, CHUNK_ROWS, compilation="always", seed=2))
+        pd.testing.assert_frame_equal(found, usual)
+        assert [made.chunks for made in recorded] == [3 * calls]
+    list(fitted.sample(asked, CHUNK_ROWS // 4, compilation="always"))  # no whole chunk
+    assert recorded[0].chunks == 6
+    assert "_compiled_draws" not in pickle.loads(pickle.dumps(fitted)).__dict__
     fitted.fit(fitted.table)
-    list(fitted.sample(fitted.table.frame.iloc[:1], compilation="always"))
-    assert made == [first, fitted.network]
+    list(fitted.sample(asked, CHUNK_ROWS, compilation="always"))
+    fitted.network = copy.deepcopy(fitted.network)
+    list(fitted.sample(asked, CHUNK_ROWS, compilation="always"))
+    assert len({made.model for made in recorded}) == len(recorded) == 3
+    assert recorded[-1].model is fitted.network
+
+
+def test_auto_counts_all_draws_that_are_made(recorded: list[Recorded], monkeypatch: pytest.MonkeyPatch) -> None:
+    fitted = designer()
+    monkeypatch.setattr("pyro_hcvae.designer.worth_compiling", lambda draws: draws >= 4 * CHUNK_ROWS)
+    list(fitted.sample(fitted.table.frame.iloc[:2], CHUNK_ROWS))
+    assert not recorded
+    list(fitted.sample(fitted.table.frame.iloc[:2], CHUNK_ROWS, guidance=2))
+    assert [made.chunks for made in recorded] == [4]
+
+
+@pytest.mark.usefixtures("recorded")
+def test_a_network_on_another_device_is_not_compiled_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    fitted = designer()
+    fitted.network.to("meta")
+    with pytest.raises(InputError, match="not on the CPU"):
+        list(fitted.sample(fitted.table.frame.iloc[:1], CHUNK_ROWS, compilation="always"))
 
 
 def test_millions_of_draws_are_worth_it() -> None:
