@@ -214,7 +214,8 @@ class Numbers(TorchDistribution):  # type: ignore[misc]
             numbers.append(number)
             if chain is not None and j < last:
                 message = message + chain(number, gaussians, positions, exists)
-        return at_positions(torch.cat(numbers, dim=-1), self.positions, head.features), weight
+        drawn = torch.cat(numbers, dim=-1)
+        return drawn if head.at_most == head.features else at_positions(drawn, self.positions, head.features), weight
 
 
 class BlockLikelihood(nn.Module):
