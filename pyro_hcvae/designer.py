@@ -357,8 +357,8 @@ class RecipeDesigner:
         except CompilationError as error:
             if compilation == "always":
                 raise InputError(
-                    f"draws cannot be compiled: {error}. It needs a C++ compiler (g++ or clang++) and torch 2.6 or later; "
-                    "or set compilation (--compile) to auto"
+                    f"draws cannot be compiled: {error}. It takes the network on the CPU, a C++ compiler (g++ or clang++) and "
+                    "torch 2.6 or later; or set compilation (--compile) to auto"
                 ) from None
             _log.warning("draws are not compiled: %s", error)
             return None

@@ -81,17 +81,17 @@ def compile_function(
                 compiled = _load(package)
             if compiled is None:
                 raise RuntimeError("what was built cannot be loaded")
-            right = False
             try:
                 right = check(compiled)
-            finally:
-                if not right:
-                    package.unlink(missing_ok=True)
+            except Exception:
+                package.unlink(missing_ok=True)
+                raise
         # Whatever the compiler stumbles over (its absence, a full disk, a bug of its own), the eager function does the same.
         except Exception as error:
             reason = str(error).strip().splitlines() or [type(error).__name__]
             raise CompilationError(f"{type(error).__name__}: {reason[0][:200]}") from error
     if not right:
+        package.unlink(missing_ok=True)
         raise CompilationError(f"the compiled {what} does not give what the eager one gives")
     return compiled
 
@@ -118,6 +118,7 @@ def _build(graph: torch.fx.GraphModule, example: Sequence[Tensor], package: Path
         _environment("TORCHINDUCTOR_CACHE_DIR", folder),
         # Random numbers come from torch's generator, as they do uncompiled.
         config.patch(fallback_random=True),
+        _silent("torch._inductor.ir"),  # it warns of what is merely slower
         warnings.catch_warnings(),
     ):
         warnings.simplefilter("ignore")
@@ -160,6 +161,16 @@ def _environment(name: str, value: str) -> Iterator[None]:
             del os.environ[name]
         else:
             os.environ[name] = before
+
+
+@contextmanager
+def _silent(name: str) -> Iterator[None]:
+    logger = logging.getLogger(name)
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
 
 
 def _fingerprint(graph: torch.fx.GraphModule, example: Sequence[Tensor]) -> str:

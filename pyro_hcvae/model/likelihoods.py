@@ -215,7 +215,9 @@ class Numbers(TorchDistribution):  # type: ignore[misc]
             if chain is not None and j < last:
                 message = message + chain(number, gaussians, positions, exists)
         drawn = torch.cat(numbers, dim=-1)
-        return drawn if head.at_most == head.features else at_positions(drawn, self.positions, head.features), weight
+        if self.positions.shape[-1] < head.features:
+            drawn = at_positions(drawn, self.positions, head.features)
+        return drawn, weight
 
 
 class BlockLikelihood(nn.Module):

@@ -38,7 +38,7 @@ class CompiledDraws:
         model: The members.
 
     Raises:
-        CompilationError: If there is no C++ compiler, or torch cannot compile the pass.
+        CompilationError: If there is no C++ compiler, if torch cannot compile the pass, or if the result is wrong.
     """
 
     def __init__(self, model: HierarchicalCVAE, layout: Layout) -> None:

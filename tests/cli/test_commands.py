@@ -178,16 +178,23 @@ def test_sample_writes_values_of_the_table_unless_told_to_leave_them(
     assert np.isin(made["A"], recurring).sum() > np.isin(raw["A"], recurring).sum() == 0
 
 
-def test_sample_says_why_nothing_is_compiled(laboratory: Path, cli: Command, tmp_path: Path) -> None:
+def test_sample_says_why_nothing_is_compiled(
+    laboratory: Path, cli: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import torch._inductor.config as inductor
 
+    monkeypatch.setattr("pyro_hcvae.designer.worth_compiling", lambda draws: draws == 4096)
     (tmp_path / "one.csv").write_text("".join((laboratory / "table.csv").read_text().splitlines(keepends=True)[:2]))
     options = ["--conditions", tmp_path / "one.csv", "--draws-per-row", 4096, "--out", tmp_path / "draws.csv"]
     with inductor.patch({"cpp.cxx": (None, "no-such-compiler")}):
-        result = cli("sample", laboratory / "run", *options, "--compile", "always")
-    assert result.code == 2
-    assert "set compilation (--compile) to auto" in " ".join(result.err.split())
-    assert not (tmp_path / "draws.csv").exists()
+        refused = cli("sample", laboratory / "run", *options, "--compile", "always")
+        assert refused.code == 2
+        assert "set compilation (--compile) to auto" in " ".join(refused.err.split())
+        assert not (tmp_path / "draws.csv").exists()
+        result = cli("sample", laboratory / "run", *options)
+    assert result.code == 0
+    assert "draws are not compiled" in result.err
+    assert len(pd.read_csv(tmp_path / "draws.csv")) == 4096
 
 
 def test_draws_after_a_reload_are_the_same_bits(laboratory: Path) -> None:
