@@ -31,6 +31,8 @@ Unseen = Literal["recipe", "composition", "laboratory"]
 """What is new about the recipes that are asked about."""
 Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
 Jobs = Annotated[int | None, typer.Option("--jobs", min=1, help="Processes that share the members [1].")]
+Compilation = Literal["auto", "always", "never"]
+"""Whether something is compiled ahead of time."""
 Compile = Annotated[
     str | None,
     typer.Option("--compile", help="Compile the training step: auto (if it pays, the default), always or never."),

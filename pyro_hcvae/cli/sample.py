@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -27,7 +27,7 @@ def command(
         bool, typer.Option("--as-drawn", help="Leave numbers as drawn: not at the values that the run's table repeats.")
     ] = False,
     compilation: Annotated[
-        Literal["auto", "always", "never"],
+        options.Compilation,
         typer.Option("--compile", help="Compile the drawing: auto (from millions of draws on), always or never."),
     ] = "auto",
     seed: options.Seed = 0,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,7 +13,6 @@ from pyro_hcvae.errors import InputError
 if TYPE_CHECKING:
     import pandas as pd
 
-Compilation = Literal["auto", "always", "never"]
 FIGURE = "study.svg"
 
 
@@ -29,7 +28,8 @@ def command(
     ] = None,
     seed: options.Seed = 0,
     compilation: Annotated[
-        Compilation, typer.Option("--compile", help="Whether training steps are compiled: if each pays for it, or not.")
+        options.Compilation,
+        typer.Option("--compile", help="Whether training steps are compiled: if each pays for it, or not."),
     ] = "auto",
     schema: options.Schema = "drm",
     drop_column: options.DropColumn = None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 import torch
@@ -67,17 +68,15 @@ def draw_recipes(
     conditions = packed[:, : layout.condition_features].to(device)
     total = len(packed) * draws_per_row
     size = rows_at_once(members) * members
+    uncompiled = partial(draw_once, model, layout)
     for start in range(0, total, size):
         rows = torch.arange(start, min(start + size, total)) // draws_per_row
         padded = torch.cat([rows, rows[-1:].expand(-len(rows) % members)])
         shown = conditions[padded].view(-1, members, layout.condition_features)
         # A scope and a seed for each chunk: between chunks the caller's random numbers are the caller's own.
         with drawing_scope(mixed_seed(seed, start // size), device, rows=len(padded)):
-            if compiled is not None and len(padded) == size:
-                out = compiled(shown.transpose(0, 1))
-            else:
-                out = draw_once(model, layout, shown.transpose(0, 1))
-            out = out.transpose(0, 1).flatten(0, 1)
+            draw = compiled if compiled is not None and len(padded) == size else uncompiled
+            out = draw(shown.transpose(0, 1)).transpose(0, 1).flatten(0, 1)
         yield rows, out[: len(rows)].cpu()
 
 
