@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -15,6 +16,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from sklearn.exceptions import NotFittedError
+from torch import Tensor
 
 from pyro_hcvae.analysis.inference_data import inference_data
 from pyro_hcvae.chemistry.prices import PriceTable, cost_per_wt_percent, load_prices
@@ -85,6 +87,7 @@ class RecipeDesigner:
         self.schema = schema if isinstance(schema, RecipeSchema) else RecipeSchema.load(schema)
         self.config = RunConfig(model=model or ModelConfig(), train=train or TrainConfig())
         self.engine = ""
+        self._stopped: HierarchicalCVAE | None = None
         self._unseen: Grouping = "recipe"
 
     def __getattr__(self, name: str) -> Any:
@@ -117,7 +120,8 @@ class RecipeDesigner:
         """Train on a table.
 
         Args:
-            table: Rows to learn from. Each member sets some of its groups aside for early stopping.
+            table: Rows to learn from. Each member sets some of its groups aside to find out how long to train, and is then
+                trained for as long on all of them (``refit`` in the settings).
             out: Run folder for settings, checkpoints, history and weights; None: keep everything in memory.
             on_interval: Called after each interval of training, e.g. to show progress.
             device: ``auto``, ``cpu`` or ``cuda``.
@@ -157,7 +161,7 @@ class RecipeDesigner:
         config = self.config.train
         self.network = self._new_network().to(_device(device))
         packed, table = self.codec.encode(self.table.frame), self.table
-        if state is None and self.config.model.mixture == "levels":
+        if self.config.model.mixture == "levels":
             count = self.config.model.mixture_components
             self.network.start_at(fit_levels(self.codec, packed, table.recipe_weights(), count))
         groups = groups_of(table, config.validation_group)
@@ -178,16 +182,25 @@ class RecipeDesigner:
         shared = self.config.train.jobs > 1 and self.config.train.members > 1 and trainer.device.type == "cpu"
         final = train_in_processes(trainer, after_interval) if shared else trainer.train(after_interval)
         self.engine = trainer.engine
+        self._stopped = trainer.model_at(final.best_values) if trainer.refitting else None
         # Whatever trained the members, they are used on the CPU, as after a reload.
         self.network.to("cpu")
-        if not torch.isfinite(final.best_loss).all():
-            raise DivergenceError(
-                "training diverged: no finite validation loss. Lower learning_rate or raise scale_floor"
-            )
+        if not (torch.isfinite(final.best_loss).all() and torch.isfinite(final.values).all()):
+            raise DivergenceError("training diverged: no finite loss. Lower learning_rate or raise scale_floor")
         self.history = pd.DataFrame(final.history)
         if folder is not None:
-            folder.save_weights(self.network.state_dict())
+            self._save_weights(folder)
         return self
+
+    def _save_weights(self, folder: RunFolder) -> None:
+        folder.save_weights(self.network.state_dict(), None if self._stopped is None else self._stopped.state_dict())
+
+    def before_refit(self) -> RecipeDesigner:
+        """The same designer with its members as they stopped early: none of them has learned from the rows that it set aside."""
+        stopped = copy.copy(self)
+        if self._stopped is not None:
+            stopped.network, stopped._stopped = self._stopped, None
+        return stopped
 
     def _new_network(self) -> HierarchicalCVAE:
         features = len(self.codec.feature_names)
@@ -202,7 +215,7 @@ class RecipeDesigner:
         folder = RunFolder(out)
         folder.begin(self.table, self.codec, self.config)
         folder.save_history(self.history)
-        folder.save_weights(self.network.state_dict())
+        self._save_weights(folder)
 
     @classmethod
     def load(cls, run: str | Path) -> RecipeDesigner:
@@ -214,15 +227,19 @@ class RecipeDesigner:
         folder = RunFolder(run)
         folder.require(finished=True)
         designer = cls._from_folder(folder)
-        designer.network = designer._new_network()
-        try:
-            designer.network.load_state_dict(folder.load_weights())
-        except RuntimeError:
-            raise InputError(
-                f"{run}: weights.safetensors does not fit config.toml and schema.toml of this version"
-            ) from None
+        designer.network = designer._network_with(folder.load_weights(), f"{run}: weights.safetensors")
+        if (stopped := folder.load_stopped()) is not None:
+            designer._stopped = designer._network_with(stopped, f"{run}: stopped.safetensors")
         designer.history = folder.load_history()
         return designer
+
+    def _network_with(self, weights: Mapping[str, Tensor], source: str) -> HierarchicalCVAE:
+        network = self._new_network()
+        try:
+            network.load_state_dict(weights)
+        except RuntimeError:
+            raise InputError(f"{source} does not fit config.toml and schema.toml of this version") from None
+        return network
 
     @classmethod
     def _from_folder(cls, folder: RunFolder) -> RecipeDesigner:

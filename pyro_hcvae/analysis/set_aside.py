@@ -19,8 +19,8 @@ class SetAside:
     """Recipes with what members said that were not trained on them.
 
     Each member keeps some groups of rows (recipes, unless the settings say otherwise) out of its training, and stops by how well
-    it does on them. That makes these draws nearly those of a held-out test, and slightly optimistic; `pyro-hcvae evaluate`
-    trains anew for each fold and is the full test.
+    it does on them; it is asked here as it was then, before it was trained anew on all rows. That makes these draws nearly those
+    of a held-out test, and slightly optimistic; `pyro-hcvae evaluate` trains anew for each fold and is the full test.
 
     Attributes:
         table: One row a recipe that at least one member had set aside.
@@ -62,7 +62,8 @@ def set_aside(designer: RecipeDesigner, draws_per_row: int = 50, *, seed: int = 
     chosen = members[:, designer.table.frame.index.get_indexer(held.frame.index)]
     # Draws go round the members: draw j is of member j modulo M. Enough for rows that a single member had set aside.
     count = len(members)
-    drawn = pd.concat(designer.sample(held.frame, draws_per_row * count, as_drawn=True, seed=seed))
+    draws = designer.before_refit().sample(held.frame, draws_per_row * count, as_drawn=True, seed=seed)
+    drawn = pd.concat(draws)
     of_member = np.arange(len(drawn)) % count
     row = np.repeat(np.arange(len(held.frame)), draws_per_row * count)
     counts = chosen[of_member, row]

@@ -39,7 +39,7 @@ def training_progress(*, quiet: bool) -> Iterator[Callable[[Trainer], None]]:
         task = progress.add_task("", total=None)
 
         def show(trainer: Trainer) -> None:
-            progress.update(task, total=trainer.config.steps, completed=_steps(trainer), description=_describe(trainer))
+            progress.update(task, total=_all_steps(trainer), completed=_steps(trainer), description=_describe(trainer))
 
         yield show
 
@@ -175,17 +175,22 @@ def messages(console: Console) -> Iterator[None]:
         logger.removeHandler(handler)
 
 
+def _all_steps(trainer: Trainer) -> int:
+    return min(trainer.intervals * trainer.config.interval, trainer.config.steps)
+
+
 def _steps(trainer: Trainer) -> int:
-    return min(trainer.state.interval * trainer.config.interval, trainer.config.steps)
+    return min(trainer.state.interval * trainer.config.interval, _all_steps(trainer))
 
 
 def _describe(trainer: Trainer) -> str:
     best = trainer.state.best_loss.mean().item()
+    what = "anew on all rows" if trainer.refitting else f"validation {best:.2f} nats/recipe"
     going = trainer.config.members - int(trainer.stopped.sum())
-    return f"validation {best:.2f} nats/recipe, {going} of {trainer.config.members} members going on"
+    return f"{what}, {going} of {trainer.config.members} members going on"
 
 
 def _report_line(trainer: Trainer) -> None:
     every = max(1, trainer.intervals // _LINES)
     if trainer.state.interval % every == 0 or trainer.finished:
-        typer.echo(f"step {_steps(trainer)} of {trainer.config.steps}: {_describe(trainer)}", err=True)
+        typer.echo(f"step {_steps(trainer)} of {_all_steps(trainer)}: {_describe(trainer)}", err=True)

@@ -46,8 +46,8 @@ class RunFolder:
 
     ``config.toml`` settings; ``schema.toml``, ``codec.json`` meaning and scales of the columns; ``experiments.csv`` the rows that
     the run was fitted on; ``environment.json`` versions, data hash and command; ``history.csv`` one line a member and
-    interval; ``checkpoint.safetensors`` the training state; ``weights.safetensors`` the trained members (its presence says
-    that the run is finished).
+    interval; ``checkpoint.safetensors`` the training state; ``stopped.safetensors`` the members as they stopped early, if they
+    were trained anew on all rows; ``weights.safetensors`` the trained members (its presence says that the run is finished).
 
     Args:
         path: The folder. It need not exist yet.
@@ -150,16 +150,28 @@ class RunFolder:
         if not (self.path / "checkpoint.safetensors").is_file():
             return None
         tensors, metadata = self._load_tensors("checkpoint.safetensors")
-        interval = int(metadata["interval"])
+        if set(tensors) != set(TrainState.TENSORS):
+            raise InputError(
+                f"{self.path / 'checkpoint.safetensors'} was written by another version, which trained otherwise: fit again, "
+                f"from experiments.csv beside it if need be"
+            )
         history = self.load_history()
-        members = len(tensors["best_loss"])
-        records = history.head(interval * members).to_dict("records")
+        interval, members = int(metadata["interval"]), len(tensors["best_loss"])
+        if not tensors["until"].any():  # training on all rows adds nothing to the history
+            history = history.head(interval * members)
+        records = history.to_dict("records")
         return TrainState(interval=interval, **tensors, history=records)  # type: ignore[arg-type]
 
-    def save_weights(self, weights: Mapping[str, Tensor]) -> None:
-        """Write the trained members; the run is finished with that."""
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
-        self._tensors("weights.safetensors", tensors, {})
+    def save_weights(self, weights: Mapping[str, Tensor], stopped: Mapping[str, Tensor] | None = None) -> None:
+        """Write the trained members; the run is finished with that.
+
+        Args:
+            weights: Of the members.
+            stopped: Of the members as they stopped early; None: they are the same.
+        """
+        for file, named in (("stopped.safetensors", stopped), ("weights.safetensors", weights)):
+            if named is not None:
+                self._tensors(file, {name: tensor.detach().cpu().contiguous() for name, tensor in named.items()}, {})
         (self.path / "checkpoint.safetensors").unlink(missing_ok=True)
         for name in (_BEGUN, ".*.csv.*", ".*.safetensors.*", ".*.toml.*", ".*.json.*", ".*.txt.*"):
             for stale in self.path.glob(name):  # left by a process that was killed while it wrote
@@ -168,6 +180,12 @@ class RunFolder:
     def load_weights(self) -> dict[str, Tensor]:
         """Trained members, on the CPU wherever they were trained."""
         return self._load_tensors("weights.safetensors")[0]
+
+    def load_stopped(self) -> dict[str, Tensor] | None:
+        """Members as they stopped early; None if they were not trained anew."""
+        if not (self.path / "stopped.safetensors").is_file():
+            return None
+        return self._load_tensors("stopped.safetensors")[0]
 
     def _experiments(self, schema: RecipeSchema) -> RecipeTable:
         path = self.path / "experiments.csv"

@@ -63,6 +63,9 @@ class TrainConfig(BaseModel):
     """Share of the groups that each member sets aside for early stopping."""
     validation_group: Unseen = "recipe"
     """What is kept whole when validation rows are set aside."""
+    refit: bool = True
+    """Whether each member, once its best step is known, is trained anew on all rows for as many steps. Those that stopped early
+    are kept beside: they say how well recipes are met that were not learned from (docs/decisions/0018)."""
     broken_rule_weight: float = Field(default=0.1, gt=0, le=1)
     """How much a row that breaks a rule of the schema, advice aside, counts beside one that keeps all. A recipe comes as often as
     the mean of its rows counts, each of them as often as it counts, and they have as much say in early stopping."""

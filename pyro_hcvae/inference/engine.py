@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import pyro
@@ -37,6 +38,8 @@ class TrainState:
         first: First moment of AdamW, shape ``(M, P)``.
         second: Second moment of AdamW, shape ``(M, P)``.
         best_values: Parameters at each member's best validation, shape ``(M, P)``.
+        final_values: Of training on all rows, parameters at each member's end, shape ``(M, P)``.
+        until: Steps after which each member ends that learns from all rows, shape ``(M,)``; 0 while that is being found out.
         best_loss: Best validation loss, shape ``(M,)``, in nats per recipe, each weighed as it counts.
         waited: Intervals since the best one, shape ``(M,)``.
         rates: Running mean of each layer's KL, shape ``(L, M)``, in nats.
@@ -48,12 +51,14 @@ class TrainState:
     first: Tensor
     second: Tensor
     best_values: Tensor
+    final_values: Tensor
+    until: Tensor
     best_loss: Tensor
     waited: Tensor
     rates: Tensor
     history: list[Record] = field(default_factory=list)
 
-    TENSORS = ("values", "first", "second", "best_values", "best_loss", "waited", "rates")
+    TENSORS = ("values", "first", "second", "best_values", "final_values", "until", "best_loss", "waited", "rates")
 
     @classmethod
     def start(cls, values: Tensor, layers: int) -> TrainState:
@@ -64,6 +69,8 @@ class TrainState:
             first=torch.zeros_like(values),
             second=torch.zeros_like(values),
             best_values=values.clone(),
+            final_values=values.clone(),
+            until=torch.zeros(len(values), dtype=torch.int64),
             best_loss=torch.full((len(values),), math.inf),
             waited=torch.zeros(len(values), dtype=torch.int64),
             rates=torch.ones(layers, len(values), device=values.device),
@@ -82,6 +89,8 @@ class TrainState:
 
 class Trainer:
     """Trains the members of a `HierarchicalCVAE` by stochastic variational inference.
+
+    Rows that a member sets aside stop it; then it is trained anew on all rows, for as many steps, unless the settings say no.
 
     All randomness of an interval follows from a member's seed and the interval's number, so that a resumed run needs no state
     of any generator and goes on bit for bit.
@@ -116,9 +125,11 @@ class Trainer:
         self.engine = ""
         self._gradients = Gradients(model, data.layout)
         self._step_function: StepFunction | None = None
-        self._streams = [RecipeStream(data, config, seed) for seed in config.seeds]
+        self._streams = self._streams_of(all_rows=False)
+        self._all_rows = False
         self._validation = self._validation_set()
         self.state = TrainState.start(self._gradients.flat.values, len(self.dims))
+        self._initial = self.state.values.clone()
         self._gradient = torch.zeros_like(self.state.values)
         self._optimizer = self._adamw()
         if state is not None:
@@ -130,44 +141,100 @@ class Trainer:
             getattr(self.state, name).copy_(getattr(state, name))
         self.state.interval, self.state.history = state.interval, list(state.history)
         self._optimizer = self._adamw()
+        self._show_all_rows(self.refitting)
 
     @property
     def intervals(self) -> int:
-        """Intervals of the longest training."""
-        return math.ceil(self.config.steps / self.config.interval)
+        """Intervals of the longest training; of a refit, that of the member that is trained longest."""
+        longest = int(self.state.until.max()) if self.refitting else self.config.steps
+        return math.ceil(longest / self.config.interval)
+
+    @property
+    def refitting(self) -> bool:
+        """Whether members learn from all rows, and it is settled for how long."""
+        return bool(self.state.until.any())
 
     @property
     def stopped(self) -> Tensor:
-        """Members that have run out of patience, shape ``(M,)``, bool."""
+        """Members that have run out of patience or, of all rows, have learned as long as is settled; shape ``(M,)``, bool."""
+        if self.refitting:
+            return self.state.interval * self.config.interval >= self.state.until
         return self.state.waited >= self.config.patience
 
     @property
     def finished(self) -> bool:
-        """Whether nothing is left to train."""
+        """Whether nothing is left to train, be it but of what comes before a refit."""
         return self.state.interval >= self.intervals or bool(self.stopped.all())
 
     def train(self, on_interval: Callable[[TrainState], None] = lambda state: None) -> TrainState:
-        """Train to the end, then put each member's best parameters into the model.
+        """Train to the end, and again on all rows if the settings say so; then put each member's parameters into the model.
 
         Args:
             on_interval: Called after each interval, e.g. to write a checkpoint or to show progress.
         """
-        while not self.finished:
-            self.run_interval()
-            on_interval(self.state)
+        for _ in self.passes():
+            while not self.finished:
+                self.run_interval()
+                on_interval(self.state)
         return self.finish()
+
+    def passes(self) -> Iterator[None]:
+        """Prepare what is to be trained until `finished`, one pass after the other.
+
+        First until validation stops the members; then, if the settings say so and they have not diverged, anew on all rows, each
+        for as many steps as served it best.
+        """
+        yield
+        if self.config.refit and not self.refitting and bool(torch.isfinite(self.state.best_loss).all()):
+            self._begin_refit()
+            yield
 
     def run_interval(self) -> None:
         """Carry out the next interval: its steps, then the validation."""
         self.run_steps(self.state.interval)
         self.state.interval += 1
+        step = min(self.state.interval * self.config.interval, self.config.steps)
+        if self.refitting:
+            ended = (self.state.until == step).to(self.device)
+            self.state.final_values[ended] = self.state.values[ended]
+            return
         with computing_scope():
-            self._validate(min(self.state.interval * self.config.interval, self.config.steps))
+            self._validate(step)
 
     def finish(self) -> TrainState:
-        """Put each member's best parameters into the model."""
-        self.state.values.copy_(self.state.best_values)
+        """Put each member's parameters into the model: those of its end on all rows, or those of its best validation."""
+        self.state.values.copy_(self.state.final_values if self.refitting else self.state.best_values)
         return self.state
+
+    def model_at(self, values: Tensor) -> HierarchicalCVAE:
+        """A copy of the model on the CPU with other parameters, shape ``(M, P)``, e.g. those of the best validation."""
+        model = copy.deepcopy(self.model)
+        parts = self._gradients.flat.split(values)
+        for parameter, part in zip(model.parameters(), parts, strict=True):
+            parameter.data = part.detach().to("cpu", copy=True)
+        return model.to("cpu")
+
+    def _begin_refit(self) -> None:
+        """Start anew from the same initial values, on all rows."""
+        state = self.state
+        for record in state.history:
+            if record["best"]:
+                state.until[int(record["member"])] = int(record["step"])
+        state.values.copy_(self._initial)
+        for start in (state.first, state.second):
+            start.zero_()
+        state.rates.fill_(1.0)
+        state.interval = 0
+        self._optimizer = self._adamw()
+        self._show_all_rows(True)
+        _log.info("training anew on all rows, each member for as many steps as served it best")
+
+    def _show_all_rows(self, wanted: bool) -> None:
+        if wanted != self._all_rows:
+            self._streams, self._all_rows = self._streams_of(all_rows=wanted), wanted
+
+    def _streams_of(self, *, all_rows: bool) -> list[RecipeStream]:
+        return [RecipeStream(self.data, self.config, seed, all_rows=all_rows) for seed in self.config.seeds]
 
     def run_steps(self, interval: int) -> None:
         """Carry out the steps of one interval, without the validation that ends it."""

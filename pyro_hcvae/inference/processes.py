@@ -104,36 +104,49 @@ def train_in_processes(trainer: Trainer, on_interval: Callable[[TrainState], Non
         )
         for start, stop in bounds
     ]
-    intervals = 1
     # Orphans of a parent that was killed end after the idle time.
     with Parallel(n_jobs=len(groups), idle_worker_timeout=30) as pool:
-        while not trainer.finished:
-            begun = time.monotonic()
-            intervals = min(intervals, trainer.intervals - trainer.state.interval)
-            parts = [trainer.state.of_members(*bound) for bound in bounds]
-            # Copies: a view would be sent with all that it is a view of.
-            tasks = [
-                delayed(_advance)(group, part.copy(), intervals) for group, part in zip(groups, parts, strict=True)
-            ]
-            try:
-                done = pool(tasks)
-            except TerminatedWorkerError:
-                raise InputError(
-                    f"a process that trained members was killed, most likely because memory ran out: choose fewer than "
-                    f"{len(groups)} jobs"
-                ) from None
-            engine = f"{len(groups)} processes, {' or '.join(sorted({engine for _, engine in done}))}"
-            if engine != trainer.engine:
-                trainer.engine = engine
-                _log.info("training with %s", engine)
-            for part, (state, _) in zip(parts, done, strict=True):
-                for name in TrainState.TENSORS:
-                    getattr(part, name).copy_(getattr(state, name))
-            _record(trainer, [state for state, _ in done], bounds)
-            on_interval(trainer.state)
-            if time.monotonic() - begun < _TASK_SECONDS:
-                intervals *= 2
+        for _ in trainer.passes():
+            _train_in(pool, trainer, groups, bounds, on_interval)
     return trainer.finish()
+
+
+def _train_in(
+    pool: Parallel,
+    trainer: Trainer,
+    groups: list[_Group],
+    bounds: list[tuple[int, int]],
+    on_interval: Callable[[TrainState], None],
+) -> None:
+    """One pass of `Trainer.passes`, in rounds of tasks."""
+    intervals = 1
+    while not trainer.finished:
+        begun = time.monotonic()
+        intervals = min(intervals, trainer.intervals - trainer.state.interval)
+        parts = [trainer.state.of_members(*bound) for bound in bounds]
+        # Copies: a view would be sent with all that it is a view of.
+        tasks = [delayed(_advance)(group, part.copy(), intervals) for group, part in zip(groups, parts, strict=True)]
+        try:
+            done = pool(tasks)
+        except TerminatedWorkerError:
+            raise InputError(
+                f"a process that trained members was killed, most likely because memory ran out: choose fewer than "
+                f"{len(groups)} jobs"
+            ) from None
+        engine = f"{len(groups)} processes, {' or '.join(sorted({engine for _, engine in done}))}"
+        if engine != trainer.engine:
+            trainer.engine = engine
+            _log.info("training with %s", engine)
+        for part, (state, _) in zip(parts, done, strict=True):
+            for name in TrainState.TENSORS:
+                getattr(part, name).copy_(getattr(state, name))
+        if trainer.refitting:  # which leaves no record
+            trainer.state.interval += intervals
+        else:
+            _record(trainer, [state for state, _ in done], bounds)
+        on_interval(trainer.state)
+        if time.monotonic() - begun < _TASK_SECONDS:
+            intervals *= 2
 
 
 def _record(trainer: Trainer, states: list[TrainState], bounds: list[tuple[int, int]]) -> None:

@@ -44,14 +44,22 @@ class RecipeStream:
     All recipes come once an epoch where all count alike; otherwise one that counts more than the mean comes more than once in
     some epochs, and one that counts less is missing in some. Everything follows from the member's seed and the position in
     training; what a step costs does not depend on the table.
+
+    Args:
+        data: Encoded rows.
+        config: Settings.
+        seed: Of the member.
+        all_rows: Whether the rows that the member set aside are learned from, too.
     """
 
-    def __init__(self, data: TrainingData, config: TrainConfig, seed: int) -> None:
+    def __init__(self, data: TrainingData, config: TrainConfig, seed: int, *, all_rows: bool = False) -> None:
         self._seed, self._config, self._layout = seed, config, data.layout
         if data.splits is None:
             train, self._held = hold_out(data.groups, config.validation_fraction, seed=seed)
         else:
             train, self._held = data.splits[seed]
+        if all_rows:
+            train = np.union1d(train, self._held)
         self._recipes = data.recipes
         self._weights = data.weights
         order = train[np.argsort(data.recipes[train], kind="stable")]

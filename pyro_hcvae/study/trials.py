@@ -133,7 +133,9 @@ class Trials:
                 {name: tuple(each[name] for each in settings for _ in range(members)) for name in settings[0]}
                 | {"members": members * len(trials)}
             )
-        return RecipeDesigner(rows.schema, model=config.model, train=config.train)
+        # Settings are compared by what they make of the same rows; to train all of it twice would tell no more.
+        train = config.train.model_copy(update={"refit": False})
+        return RecipeDesigner(rows.schema, model=config.model, train=train)
 
 
 class _AllPrunedError(Exception):

@@ -33,8 +33,10 @@ def test_draws_are_of_those_members_alone(designer: RecipeDesigner) -> None:
     assert len(frame) == len(
         np.unique(designer.table.select(np.flatnonzero(set_aside_by(designer).any(axis=0))).recipe_ids())
     )
-    # Draw j of a row is member j modulo M's.
-    everything = pd.concat(designer.sample(frame, 6 * count, as_drawn=True, seed=3))
+    # Draw j of a row is member j modulo M's, as it was before it learned from all rows.
+    stopped = designer.before_refit()
+    assert stopped.network is not designer.network
+    everything = pd.concat(stopped.sample(frame, 6 * count, as_drawn=True, seed=3))
     columns = list(designer.schema.recipe_columns)
     for place, row in enumerate(frame.index):
         theirs = everything.loc[[row], columns].iloc[[j for j in range(6 * count) if found.members[j % count, place]]]

@@ -111,7 +111,8 @@ def test_a_run_is_never_overwritten(laboratory: Path, cli: Command) -> None:
 
 
 def test_a_damaged_run_is_named(laboratory: Path, cli: Command, tmp_path: Path) -> None:
-    for name in ("weights.safetensors", "config.toml", "schema.toml", "codec.json", "experiments.csv", "history.csv"):
+    tables, tensors = ("experiments.csv", "history.csv"), ("weights.safetensors", "stopped.safetensors")
+    for name in (*tables, *tensors, "config.toml", "schema.toml", "codec.json"):
         run = tmp_path / name.replace(".", "_")
         run.mkdir()
         for file in (laboratory / "run").iterdir():

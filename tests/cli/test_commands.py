@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from sklearn.exceptions import NotFittedError
 
 from pyro_hcvae import RecipeDesigner, RecipeSchema, RecipeTable, TrainConfig
@@ -24,7 +25,7 @@ def test_fit_leaves_a_whole_run_folder(laboratory: Path) -> None:
     run = laboratory / "run"
     expected = {
         "config.toml", "schema.toml", "codec.json", "experiments.csv", "environment.json", "history.csv",
-        "import_report.txt", "weights.safetensors",
+        "import_report.txt", "stopped.safetensors", "weights.safetensors",
     }  # fmt: skip
     assert expected <= {p.name for p in run.iterdir()}
     assert not (run / "checkpoint.safetensors").exists()
@@ -40,6 +41,22 @@ def test_a_reloaded_run_has_the_very_table_and_weights(laboratory: Path) -> None
     assert designer.table.header == table.header
 
 
+def test_members_as_they_stopped_are_kept_beside_those_of_all_rows(laboratory: Path, tmp_path: Path) -> None:
+    designer = RecipeDesigner.load(laboratory / "run")
+    designer.save(tmp_path / "copy")
+    again = RecipeDesigner.load(tmp_path / "copy")
+    for ours, theirs in ((again, designer), (again.before_refit(), designer.before_refit())):
+        for one, other in zip(ours.network.parameters(), theirs.network.parameters(), strict=True):
+            assert torch.equal(one, other)
+    score = designer.score(designer.table, draws=16)
+    assert score > designer.before_refit().score(designer.table, draws=16)  # of rows that they had set aside, too
+    assert designer.score(designer.table, draws=16) == score
+    # Runs of earlier versions, and those with refit = false, have but one kind.
+    (tmp_path / "copy" / "stopped.safetensors").unlink()
+    alone = RecipeDesigner.load(tmp_path / "copy")
+    assert alone.before_refit().network is alone.network
+
+
 def test_fit_can_be_repeated_to_the_same_bits(laboratory: Path, cli: Command, tmp_path: Path) -> None:
     result = cli(
         "fit", laboratory / "table.csv", "--schema", laboratory / "schema.toml", "--config", laboratory / "config.toml",
@@ -47,8 +64,9 @@ def test_fit_can_be_repeated_to_the_same_bits(laboratory: Path, cli: Command, tm
     )  # fmt: skip
     assert result.code == 0, result.err
     assert json.loads(result.out)["recipes"] == 40
-    weights = [(folder / "weights.safetensors").read_bytes() for folder in (laboratory / "run", tmp_path / "again")]
-    assert weights[0] == weights[1]
+    for name in ("stopped.safetensors", "weights.safetensors"):
+        first, second = ((folder / name).read_bytes() for folder in (laboratory / "run", tmp_path / "again"))
+        assert first == second
 
 
 def test_fit_for_unseen_laboratories_takes_their_settings(laboratory: Path, cli: Command, tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pyro
 import pytest
@@ -17,7 +19,9 @@ from pyro_hcvae.model.config import ModelConfig
 from pyro_hcvae.model.hierarchical import HierarchicalCVAE
 from tests.laboratories import SMALL, tiny_table
 
-CONFIG = TrainConfig(members=3, steps=50, interval=10, batch_size=16, seed=4)
+CONFIG = TrainConfig(members=3, steps=50, interval=10, batch_size=16, seed=4, refit=False)
+REFIT = CONFIG.model_copy(update={"refit": True, "learning_rate": (0.02, 0.05, 0.01)})
+"""Members learn at rates at which they do best after different numbers of steps."""
 
 
 def data() -> tuple[TrainingData, RecipeCodec]:
@@ -111,17 +115,47 @@ def test_validation_recipes_are_whole_and_differ_between_members() -> None:
     assert held[0] != held[1]
 
 
-@pytest.mark.parametrize("stop_after", [1, 2, 4])
+@pytest.mark.parametrize("stop_after", [1, 4, 5, 6, 7])
 def test_resuming_from_any_interval_ends_in_the_same_bits(stop_after: int) -> None:
-    whole = trainer()
-    final = whole.train()
-    partial = trainer()
+    whole = trainer(REFIT)
     kept: list[TrainState] = []
-    partial.train(lambda state: kept.append(copy(state)))
-    resumed = trainer(state=copy(kept[stop_after - 1]))
+    final = whole.train(lambda state: kept.append(copy(state)))
+    assert [bool(state.until.any()) for state in kept[:6]] == [False] * 5 + [True]
+    resumed = trainer(REFIT, copy(kept[stop_after - 1]))
     end = resumed.train()
     assert torch.equal(resumed.state.values, whole.state.values)
+    assert torch.equal(end.best_values, final.best_values)
     assert end.history == final.history
+
+
+def test_members_are_trained_anew_on_all_rows_for_as_long_as_served_them_best() -> None:
+    run, before = trainer(REFIT), trainer(REFIT.model_copy(update={"refit": False}))
+    state, stopped = run.train(), before.train()
+    # What stopped them is as without: the history, and the members themselves.
+    assert state.history == stopped.history
+    assert torch.equal(state.best_values, stopped.values)
+    best = [max(r["step"] for r in state.history if r["member"] == m and r["best"]) for m in range(3)]
+    assert state.until.tolist() == best
+    assert len(set(best)) > 1
+    # The same by hand: all rows in the place of those that were not set aside.
+    rows, codec = data()
+    held = {seed: hold_out(rows.groups, REFIT.validation_fraction, seed=seed)[1] for seed in REFIT.seeds}
+    everything = replace(rows, splits={seed: (np.arange(len(rows.groups)), out) for seed, out in held.items()})
+    network = HierarchicalCVAE(codec.schema, len(codec.feature_names), SMALL, seeds=REFIT.seeds)
+    by_hand = Trainer(network, everything, before.config)
+    for step in range(10, max(best) + 1, 10):
+        by_hand.run_interval()
+        for member in np.flatnonzero(np.equal(best, step)):
+            assert torch.equal(by_hand.state.values[member], state.values[member])
+    assert (state.values - state.best_values).abs().amax(dim=1).min() > 1e-3
+
+
+def test_members_that_diverged_are_not_trained_again() -> None:
+    run = trainer(REFIT)
+    run.state.best_loss.fill_(1.0)
+    run.state.best_loss[1] = torch.inf
+    assert len(list(run.passes())) == 1
+    assert not run.refitting
 
 
 def test_steps_need_not_be_a_multiple_of_the_interval() -> None:

@@ -13,6 +13,7 @@ from tests.inference.test_engine import CONFIG, copy, trainer
 SHARED = TrainConfig(
     **CONFIG.model_dump()
     | {"jobs": 2, "learning_rate": (1e-3, 2e-3, 4e-3), "gamma": ((1.5, 1.0, 0.5), (1.0, 1.0, 1.0), (0.5, 1.0, 1.5))}
+    | {"refit": True}
 )
 
 
@@ -32,20 +33,25 @@ def test_members_shared_among_processes_come_to_the_end_of_one_process() -> None
     seen: list[TrainState] = []
     train_in_processes(shared, lambda state: seen.append(copy(state)))
     assert (alone.state.values - shared.state.values).abs().max() < 2e-5
-    assert alone.state.interval == shared.state.interval == 5
+    assert (alone.state.best_values - shared.state.best_values).abs().max() < 2e-5
+    assert torch.equal(alone.state.until, shared.state.until)
+    assert shared.refitting
     for ours, reference in zip(shared.state.history, alone.state.history, strict=True):
         assert ours == pytest.approx(reference, rel=1e-4, abs=1e-4)
     assert shared.engine.startswith("2 processes")
-    # An interrupted run goes on to the same bits.
-    resumed = trainer(SHARED, seen[0])
-    train_in_processes(resumed)
-    assert torch.equal(resumed.state.values, shared.state.values)
-    assert resumed.state.history == shared.state.history
+    # An interrupted run goes on to the same bits, from before the members were trained anew and from after.
+    for state in (seen[0], next(state for state in seen if state.until.any())):
+        resumed = trainer(SHARED, state)
+        train_in_processes(resumed)
+        assert torch.equal(resumed.state.values, shared.state.values)
+        assert resumed.state.history == shared.state.history
 
 
 @pytest.mark.slow
 def test_processes_stop_where_one_process_would() -> None:
-    impatient = TrainConfig(**SHARED.model_dump() | {"steps": 800, "patience": 1, "beta_warmup": 0.0, "interval": 5})
+    impatient = TrainConfig(
+        **SHARED.model_dump() | {"steps": 800, "patience": 1, "beta_warmup": 0.0, "interval": 5, "refit": False}
+    )
     alone, shared = trainer(impatient), trainer(impatient)
     alone.train()
     train_in_processes(shared)

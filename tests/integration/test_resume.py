@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file
 
 from pyro_hcvae.cli import main
 from tests.laboratories import TINY_TOML, tiny_frame
@@ -61,6 +62,12 @@ def lines(run: Path) -> int:
     return len(history.read_text().splitlines()) if history.exists() else 0
 
 
+def anew(run: Path) -> bool:
+    """Whether the checkpoint is one of members that are trained anew on all rows."""
+    checkpoint = run / "checkpoint.safetensors"
+    return checkpoint.exists() and bool(load_file(checkpoint)["until"].any())
+
+
 @pytest.fixture
 def files(tmp_path: Path) -> tuple[object, ...]:
     tiny_frame().to_csv(tmp_path / "table.csv", index=False)
@@ -75,29 +82,23 @@ def test_kill_at_random_times_and_resume_to_the_same_bits(
 ) -> None:
     fit_here(*files, tmp_path / "whole")
     rng = random.Random(7)
-    run, kills = tmp_path / "killed", 0
+    run = tmp_path / "killed"
+    # At odd moments: before the first interval is on disk, a few of the 30 later, and when members are trained anew on all rows.
+    moments = ((run / "config.toml").exists, lambda: lines(run) > 8, lambda: anew(run))
     arguments: tuple[object, ...] = (*files, run)
-    for _ in range(25):
+    for has_come in moments:
         process = start(*arguments)
-        while process.poll() is None and not (run / "config.toml").exists():
-            time.sleep(0.01)
-        if kills < 3:
-            # Some kills come before anything new is on disk, others a few of the 30 intervals later; all at odd moments.
-            goal = lines(run) + 2 * rng.choice([0, 2, 4])
-            while process.poll() is None and lines(run) < goal:
-                time.sleep(0.002)
-            time.sleep(rng.uniform(0.0, 0.03))
-            if process.poll() is None:
-                process.send_signal(signal.SIGKILL)
-                kills += 1
+        while process.poll() is None and not has_come():
+            time.sleep(0.002)
+        time.sleep(rng.uniform(0.0, 0.03))
+        process.send_signal(signal.SIGKILL)
         _, err = process.communicate(timeout=120)
-        if (run / "weights.safetensors").exists():
-            break
         assert process.returncode == -signal.SIGKILL, err
+        assert not (run / "weights.safetensors").exists()
         arguments = ("--resume", run)
-    assert kills >= 2
-    assert (run / "weights.safetensors").read_bytes() == (tmp_path / "whole" / "weights.safetensors").read_bytes()
-    assert (run / "history.csv").read_bytes() == (tmp_path / "whole" / "history.csv").read_bytes()
+    fit_here(*arguments)
+    for name in ("weights.safetensors", "stopped.safetensors", "history.csv"):
+        assert (run / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
     assert not list(run.glob(".*"))  # no half-written file is left once the run is finished
 
 
