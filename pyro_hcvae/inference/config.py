@@ -23,6 +23,7 @@ _UNSEEN_LABORATORY: Mapping[str, float] = {
     "learning_rate": 1e-3,
     "condition_jitter": 1.0,
     "condition_dropout": 0.7,
+    "refit": False,
 }
 
 

@@ -66,7 +66,7 @@ def test_the_step_of_the_whole_hierarchy_is_traced() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("members", [1, 3])
+@pytest.mark.parametrize("members", [pytest.param(1, marks=pytest.mark.thorough), 3])
 def test_compiled_training_gives_the_weights_of_eager_training(cache: Path, members: int) -> None:
     eager, compiled = (metals_alone(config(members=members, compile=c)) for c in ("never", "always"))
     before = eager.state.values.clone()
@@ -91,13 +91,13 @@ def test_compiled_training_gives_the_weights_of_eager_training(cache: Path, memb
 
 @pytest.mark.slow
 def test_a_step_in_the_cache_is_not_built_again(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = metals_alone(config(members=1, compile="always"))
+    run = metals_alone(config(members=3, compile="always"))
     run.run_steps(0)
     monkeypatch.setattr(compilation, "_build", lambda *_: pytest.fail("built again"))
-    again = metals_alone(config(members=1, compile="always", learning_rate=1e-3, seed=9))
+    again = metals_alone(config(members=3, compile="always", learning_rate=1e-3, seed=9))
     again.run_steps(0)
     assert again.engine.startswith("compiled step")
-    other = example(metals_alone(config(members=1, batch_size=8)))
+    other = example(metals_alone(config(members=3, batch_size=8)))
     with pytest.raises(pytest.fail.Exception):  # other shapes, another package
         compile_step(run._gradients.pure, other)
 

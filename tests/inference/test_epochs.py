@@ -128,6 +128,7 @@ def test_what_training_ends_with_is_the_best_epoch() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_a_compiled_epoch_equals_the_eager_one(tmp_path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
     runs = [trainer(EpochConfig((0.1,), epochs=1, batch_size=16, compile=how)) for how in ("never", "always")]

@@ -14,6 +14,7 @@ from tests.laboratories import SMALL, tiny_table
 SCRIPT = Path(__file__).parents[2] / "scripts" / "benchmark_screening.py"
 
 
+@pytest.mark.thorough
 def test_benchmark_of_a_small_screening(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("pyarrow")
     train = TrainConfig(members=2, steps=20, batch_size=16, compile="never")

@@ -13,6 +13,7 @@ SCRIPT = Path(__file__).parents[2] / "scripts" / "benchmark_growth.py"
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_growth_of_small_tables(tmp_path: Path) -> None:
     pytest.importorskip("pyarrow")
     command = [sys.executable, str(SCRIPT), "--rows", "600", "1200", "--kinds", "csv", "--folder", str(tmp_path)]

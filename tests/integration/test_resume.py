@@ -117,6 +117,7 @@ def test_interrupt_says_how_to_go_on(tmp_path: Path, files: tuple[object, ...]) 
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_a_run_of_two_processes_is_killed_and_goes_on_to_the_same_bits(
     tmp_path: Path, files: tuple[object, ...], fit_here: Callable[..., None], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -17,11 +17,15 @@ from pyro_hcvae.posterior.partial import given_part
 from tests.laboratories import SMALL, tiny_model, tiny_schema, tiny_table
 
 METALS = {"A": 4.2, "B": 0.0, "C": 0.0}
-CASES = {
-    "metals": METALS,
-    "metals and supports": {"A": 0.0, "B": 0.0, "C": 6.0, "X": 0.0, "Y": 0.0, "Z": 1.0},
-    "supports": {"X": 0.7, "Y": 0.3, "Z": 0.0},
-}
+CASES = [
+    pytest.param(METALS, id="metals"),
+    pytest.param(
+        {"A": 0.0, "B": 0.0, "C": 6.0, "X": 0.0, "Y": 0.0, "Z": 1.0},
+        id="metals and supports",
+        marks=pytest.mark.thorough,
+    ),
+    pytest.param({"X": 0.7, "Y": 0.3, "Z": 0.0}, id="supports", marks=pytest.mark.thorough),
+]
 
 
 def partial(**cells: float) -> RecipeTable:
@@ -40,7 +44,7 @@ def designer() -> RecipeDesigner:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("given", CASES.values(), ids=CASES)
+@pytest.mark.parametrize("given", CASES)
 def test_completions_agree_with_nuts(designer: RecipeDesigner, given: dict[str, float]) -> None:
     found = compare_with_nuts(designer, partial(**given), chains=32, draws=100, warmup=80, proposals=20_000, seed=0)
     assert found.r_hat < 1.02

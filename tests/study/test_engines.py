@@ -85,7 +85,7 @@ def local_ray() -> Iterator[None]:
     assert not ray.is_initialized()
 
 
-@pytest.fixture(params=["local", "two processes", "dask", "ray"])
+@pytest.fixture(params=["local", "two processes", "dask", pytest.param("ray", marks=pytest.mark.thorough)])
 def engine(request: pytest.FixtureRequest) -> Engine:
     match request.param:
         case "local":

@@ -81,6 +81,7 @@ def test_a_killed_study_comes_to_the_same_end(
     assert not nothing
 
 
+@pytest.mark.thorough
 def test_trainings_in_processes_come_to_the_same_scores(rows: StudyRows, few: None, tmp_path: Path) -> None:
     here, ended = run(rows, tmp_path / "here"), []
     spread = run(rows, tmp_path / "spread", engine=Engine(jobs=2), on_progress=lambda key, *_: ended.append(key))

@@ -70,6 +70,7 @@ def test_the_file_holds_the_distinct_rows_of_all_pieces_in_order(tiny_designer: 
     assert not whole.with_name("screened.parquet.parts").exists()
 
 
+@pytest.mark.thorough
 def test_two_processes_write_the_same_file(tiny_designer: RecipeDesigner, whole: Path, tmp_path: Path) -> None:
     out = tmp_path / "screened.parquet"
     screen_to_parquet(small(tiny_designer), out, Engine(jobs=2))

@@ -129,6 +129,7 @@ def test_more_trials_can_be_asked_for_later(whole: Path, tmp_path: Path) -> None
     pd.testing.assert_frame_equal(scores(out), scores(whole))
 
 
+@pytest.mark.thorough
 def test_trials_in_processes_score_as_in_this_one(whole: Path, tmp_path: Path) -> None:
     sweep().run(tmp_path / "sweep", 3, Engine(jobs=2))
     found = scores(tmp_path / "sweep").head(2)
