@@ -354,9 +354,7 @@ class RecipeDesigner:
         draws = draw_recipes(self.network, self.codec.layout, packed, draws_per_row, seed=seed, compiled=compiled)
         for rows, drawn in draws:
             beside = asked.iloc[rows.numpy()]
-            recipes = self.codec.decode(drawn)
-            if not as_drawn:
-                recipes = self.known.written(recipes)
+            recipes = self.codec.decode(drawn, None if as_drawn else self.known.written.numbers)
             yield pd.concat([recipes.set_index(beside.index), beside], axis=1)
 
     def _compile_draws(self, compilation: Compile, draws: int) -> CompiledDraws | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 import pandas as pd
@@ -164,10 +164,14 @@ class RecipeCodec:
         scaled: Floats = (logs - loc) / scale
         return scaled
 
-    def decode(self, packed: Tensor) -> pd.DataFrame:
+    def decode(self, packed: Tensor, written: Callable[[Floats], Floats] | None = None) -> pd.DataFrame:
         """Decode packed rows ``(B, W)`` to the recipe columns of the table, in schema order.
 
         Numbers beyond a column's physical limits are set to the limit. Unknown cells decode to NaN.
+
+        Args:
+            packed: Rows.
+            written: What is done to all numbers ``(B, columns)`` before they become columns, e.g. `WrittenValues.numbers`.
         """
         rows = packed.detach().cpu().to(torch.float64).numpy()
         slices = self.layout.slices
@@ -187,12 +191,16 @@ class RecipeCodec:
                 case Step():
                     numbers.append(self._decode_step(block, first[:, 0], rest[0]))
         # All numbers in one matrix, in memory column by column as pandas keeps it: no copy of each column is made.
-        names = [name for name in self.schema.recipe_columns if name not in codes]
         matrix = np.concatenate([part.T for part in numbers]).T
-        frame = pd.DataFrame(matrix, columns=pd.Index(names), copy=False)
+        frame = pd.DataFrame(matrix if written is None else written(matrix), columns=self._numbers, copy=False)
         for name, values in codes.items():
             frame.insert(self.schema.recipe_columns.index(name), name, values)
         return frame
+
+    @cached_property
+    def _numbers(self) -> pd.Index:
+        """Recipe columns that hold numbers; making an index of text takes as long as decoding some hundred rows."""
+        return pd.Index([name for block in self.schema.blocks if not isinstance(block, Category) for name in block.names()])
 
     def decode_feature(self, name: str, values: Floats) -> Floats:
         """Standardised condition feature -> its own units."""
@@ -314,17 +322,22 @@ def _log_ratios(values: Floats) -> Floats:
 
 
 def _from_log_ratios(presence: Floats, ratios: Floats) -> Floats:
-    rows = np.arange(len(presence))
-    logits = np.where(presence > 0, ratios, -np.inf)
-    some = (presence > 0).any(axis=1)
-    first = reference_component(presence)
-    logits[rows[some], first[some]] = 0.0
-    peak = np.where(some, logits.max(axis=1, initial=-np.inf), 0.0)
-    shares = np.exp(logits - peak[:, None])
-    shares /= np.where(some, shares.sum(axis=1), 1.0)[:, None]
-    # A share is a part of the whole: with one component or ratio unknown, no present one can be told.
-    unknown = (np.isnan(presence) | np.isnan(logits)).any(axis=1, keepdims=True)
-    return np.where(np.isnan(presence) | (unknown & (presence > 0)), np.nan, shares)
+    shares = np.zeros_like(ratios)
+    # Row after row what is present, which is little: its log ratios, 0 at the first of each row.
+    rows, columns = np.nonzero(presence > 0)
+    if len(rows):
+        logits = ratios[rows, columns]
+        starts = np.flatnonzero(np.diff(rows, prepend=-1))
+        logits[starts] = 0.0
+        count = np.diff(starts, append=len(rows))
+        parts = np.exp(logits - np.repeat(np.maximum.reduceat(logits, starts), count))
+        # With one ratio unknown, the sum is, and no share of the row can be told.
+        shares[rows, columns] = parts / np.repeat(np.add.reduceat(parts, starts), count)
+    unknown = np.isnan(presence)
+    if unknown.any():  # nor can it with a component that may be present
+        shares[unknown.any(axis=1, keepdims=True) & (presence > 0)] = np.nan
+        shares[unknown] = np.nan
+    return shares
 
 
 def fit_scalers(transforms: Mapping[str, Transform], chunks: Chunks) -> dict[str, Scaler]:

@@ -138,14 +138,23 @@ class WrittenValues:
 
     def __call__(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Draws as they would be written; columns that are no numbers of a recipe are passed on."""
-        blocks = [block for block in self.codec.schema.blocks if not isinstance(block, Category)]
-        names = [name for block in blocks for name in block.names()]
+        names = [name for block in self._blocks for name in block.names()]
         if not names:
             return frame.copy()
         # One matrix for all of them: assigning columns to a frame costs more than everything else here.
-        matrix = frame[names].to_numpy(np.float64)
-        parts, start = [], 0
-        for block in blocks:
+        numbers = pd.DataFrame(
+            self.numbers(frame[names].to_numpy(np.float64)), frame.index, pd.Index(names), copy=False
+        )
+        return pd.concat([numbers, frame.drop(columns=names)], axis=1)[list(frame.columns)]
+
+    @property
+    def _blocks(self) -> list[Amounts | Fractions | Step]:
+        return [block for block in self.codec.schema.blocks if not isinstance(block, Category)]
+
+    def numbers(self, matrix: Floats) -> Floats:
+        """The same for the numbers of recipes alone, all of them in the order of the schema, shape ``(B, columns)``."""
+        parts, start = [matrix[:, :0]], 0
+        for block in self._blocks:
             found = matrix[:, start : start + len(block.names())]
             start += found.shape[1]
             match block:
@@ -155,8 +164,8 @@ class WrittenValues:
                     parts.append(self._shares(found, block))
                 case Step():
                     parts.append(self._settings(found, block))
-        numbers = pd.DataFrame(np.concatenate([x.T for x in parts]).T, frame.index, pd.Index(names), copy=False)
-        return pd.concat([numbers, frame.drop(columns=names)], axis=1)[list(frame.columns)]
+        written: Floats = np.concatenate([x.T for x in parts]).T
+        return written
 
     def _amounts(self, found: Floats, block: Amounts) -> Floats:
         """All brought to values, but where their sum would then be more than is allowed."""
@@ -204,17 +213,20 @@ class WrittenValues:
 
     def _near(self, found: Floats, exists: Mask, names: Sequence[str], recurring: str, read: Read) -> Floats:
         """A copy of numbers ``(B, F)``, those that exist brought to values; ``read`` puts them on the scale of the column."""
-        out, exists = found.copy(), exists & np.isfinite(found)
-        for i, name in enumerate(names):
-            rows = np.flatnonzero(exists[:, i])
-            if not len(rows):
+        out = found.copy()
+        # Column after column what exists, which is little.
+        columns, rows = np.nonzero((exists & np.isfinite(found)).T)
+        places, written = read(found[rows, columns]), np.empty(len(rows))
+        ends = np.searchsorted(columns, np.arange(len(names) + 1))
+        for name, start, end in zip(names, ends, ends[1:], strict=False):
+            if start == end:
                 continue
             unit = self.noise * self.codec.scalers[name].scale
             if name not in self._nearest:
                 values = self.recurring[recurring]
                 self._nearest[name] = Nearest.of(values, read(values.values) / unit)
             near = self._nearest[name]
-            written = near.values[np.searchsorted(near.breaks, read(found[rows, i]) / unit)]
-            close = ~np.isnan(written)
-            out[rows[close], i] = written[close]
+            written[start:end] = near.values[np.searchsorted(near.breaks, places[start:end] / unit)]
+        close = ~np.isnan(written)
+        out[rows[close], columns[close]] = written[close]
         return out
