@@ -200,7 +200,9 @@ class RecipeCodec:
     @cached_property
     def _numbers(self) -> pd.Index:
         """Recipe columns that hold numbers; making an index of text takes as long as decoding some hundred rows."""
-        return pd.Index([name for block in self.schema.blocks if not isinstance(block, Category) for name in block.names()])
+        return pd.Index(
+            [name for block in self.schema.blocks if not isinstance(block, Category) for name in block.names()]
+        )
 
     def decode_feature(self, name: str, values: Floats) -> Floats:
         """Standardised condition feature -> its own units."""

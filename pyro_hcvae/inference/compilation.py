@@ -1,4 +1,4 @@
-"""A compiled training step, and its capture as a CUDA graph."""
+"""How a training step is carried out: as it is, compiled, or captured as a CUDA graph."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from pyro_hcvae.inference.step import StepFunction
-from pyro_hcvae.model.compilation import compile_function
+from pyro_hcvae.errors import InputError
+from pyro_hcvae.inference.step import BoundGradients, StepFunction
+from pyro_hcvae.model.compilation import CompilationError, compile_function
+from pyro_hcvae.model.config import Compile
 
 _BUILD_SECONDS = 50.0
 _SAVED_SECONDS = 0.009, 0.0002
@@ -25,6 +27,38 @@ def worth_compiling(steps: int, members: int, batch_size: int) -> tuple[bool, st
     enough = saved >= _BUILD_SECONDS
     words = f"{steps} steps of {members} members would save about {saved:.0f} s, compiling takes about {_BUILD_SECONDS:.0f} s"
     return enough, words
+
+
+def choose_step(
+    gradients: BoundGradients, example: Sequence[Tensor], wish: Compile, plan: tuple[bool, str]
+) -> tuple[StepFunction, str]:
+    """Decide whether a step is compiled, and compile it.
+
+    Args:
+        gradients: The step.
+        example: Inputs to trace with, on the CPU.
+        wish: The setting.
+        plan: What `worth_compiling` says of the training.
+
+    Returns:
+        The step, and how it is carried out and why, for a reader.
+
+    Raises:
+        InputError: If it is to be compiled in any case, and cannot be.
+    """
+    worth, why = plan
+    if wish == "never" or (wish == "auto" and not worth):
+        return gradients, f"eager step: {'compile is never' if wish == 'never' else why}"
+    try:
+        compiled = compile_step(gradients.pure, example)
+    except CompilationError as error:
+        if wish == "always":
+            raise InputError(
+                f"the step cannot be compiled: {error}. It needs a C++ compiler (g++ or clang++) and torch 2.6 or "
+                "later; or set compile to auto"
+            ) from None
+        return gradients, f"eager step: {error}"
+    return compiled, f"compiled step: {'compile is always' if wish == 'always' else why}"
 
 
 def compile_step(function: StepFunction, example: Sequence[Tensor]) -> StepFunction:

@@ -15,12 +15,11 @@ from torch import Tensor, nn
 from pyro_hcvae.data.batch import RecipeBatch
 from pyro_hcvae.errors import InputError
 from pyro_hcvae.inference import schedules
-from pyro_hcvae.inference.compilation import CudaGraph, compile_step, worth_compiling
+from pyro_hcvae.inference.compilation import CudaGraph, choose_step, worth_compiling
 from pyro_hcvae.inference.config import TrainConfig
 from pyro_hcvae.inference.objective import ScaledELBO
 from pyro_hcvae.inference.step import Gradients, StepFunction, bound_terms
 from pyro_hcvae.inference.streams import RecipeStream, TrainingData
-from pyro_hcvae.model.compilation import CompilationError
 from pyro_hcvae.model.hierarchical import HierarchicalCVAE
 from pyro_hcvae.model.scopes import computing_scope
 
@@ -266,25 +265,12 @@ class Trainer:
         config, example = self.config, (self.state.values, self._gradient, *batch)
         with pyro.validation_enabled(True):  # once: from here on every value has the form of this one
             self._gradients(*example)
-        wanted, why = worth_compiling(config.steps, config.members, config.batch_size)
-        if config.compile == "never" or (config.compile == "auto" and not wanted and self.device.type == "cpu"):
-            self.engine = f"eager step: {'compile is never' if config.compile == 'never' else why}"
-            return self._gradients
-        if self.device.type == "cuda":
+        if self.device.type == "cuda" and config.compile != "never":
             self.engine = "CUDA graph"
             return CudaGraph(self._gradients, example)
-        try:
-            compiled = compile_step(self._gradients.pure, example)
-        except CompilationError as error:
-            if config.compile == "always":
-                raise InputError(
-                    f"the step cannot be compiled: {error}. It needs a C++ compiler (g++ or clang++) and torch 2.6 or "
-                    "later; or set compile to auto"
-                ) from None
-            self.engine = f"eager step: {error}"
-            return self._gradients
-        self.engine = f"compiled step: {'compile is always' if config.compile == 'always' else why}"
-        return compiled
+        plan = worth_compiling(config.steps, config.members, config.batch_size)
+        step, self.engine = choose_step(self._gradients, example, config.compile, plan)
+        return step
 
     def _progress(self, steps: range) -> Tensor:
         """How far the annealing of each step and member has come, up to 1; shape ``(steps, M)``."""

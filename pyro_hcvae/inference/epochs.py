@@ -18,12 +18,10 @@ from numpy.typing import NDArray
 from pyro import poutine
 from torch import Generator, Tensor, nn
 
-from pyro_hcvae.errors import InputError
 from pyro_hcvae.inference import schedules
-from pyro_hcvae.inference.compilation import compile_step, worth_compiling
+from pyro_hcvae.inference.compilation import choose_step, worth_compiling
 from pyro_hcvae.inference.objective import ElboTerms, GivenNoise, ScaledELBO
 from pyro_hcvae.inference.step import BoundGradients, StepFunction
-from pyro_hcvae.model.compilation import CompilationError
 from pyro_hcvae.model.config import Compile
 from pyro_hcvae.model.scopes import computing_scope
 
@@ -291,19 +289,9 @@ class EpochTrainer:
         ):  # once: from here on every value has the form of this one
             self._gradients(*example)
         steps = self.config.epochs * max(self._steps)
-        wanted, why = worth_compiling(steps, len(self.seeds), self.config.batch_size)
-        if self.config.compile == "never" or (self.config.compile == "auto" and not wanted):
-            self.engine = f"eager step: {'compile is never' if self.config.compile == 'never' else why}"
-            return self._gradients
-        try:
-            compiled = compile_step(self._gradients.pure, example)
-        except CompilationError as error:
-            if self.config.compile == "always":
-                raise InputError(f"the step cannot be compiled: {error}. Set compile to auto") from None
-            self.engine = f"eager step: {error}"
-            return self._gradients
-        self.engine = f"compiled step: {'compile is always' if self.config.compile == 'always' else why}"
-        return compiled
+        plan = worth_compiling(steps, len(self.seeds), self.config.batch_size)
+        step, self.engine = choose_step(self._gradients, example, self.config.compile, plan)
+        return step
 
     def _adam(self) -> torch.optim.Adam:
         """Torch's optimizer over the state's own tensors, one parameter a member."""

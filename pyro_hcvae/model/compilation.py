@@ -48,22 +48,26 @@ def cache_folder() -> Path:
 def compile_function(
     function: TensorFunction, example: Sequence[Tensor], check: Callable[[TensorFunction], bool], *, what: str
 ) -> TensorFunction:
-    """Compile a function for inputs of the example's shapes and strides, or load it from the cache.
+    """Compile a function for contiguous inputs of the example's shapes, or load it from the cache.
 
     Args:
         function: Traceable function of tensors, without side effects but on its arguments and torch's random generator; compiled,
             it draws the same random numbers.
-        example: Inputs to trace with, on the CPU.
+        example: Inputs to trace with, contiguous, on the CPU.
         check: Whether a compiled function gives what the function gives, within float32 rounding.
         what: Its name in messages, e.g. ``"step"``.
 
     Returns:
-        A function that passes the check.
+        A function that passes the check. It raises `ValueError` for inputs of other shapes or strides, which what is compiled
+        would read as if they were those of the example.
 
     Raises:
         CompilationError: If there is no C++ compiler, if torch cannot compile the function, or if the result is wrong.
     """
     example = [x.detach() for x in example]
+    if not all(x.is_contiguous() for x in example):
+        raise ValueError("an input of the example is not contiguous")
+    shapes = [x.shape for x in example]
     with computing_scope():  # validation of distributions reads values, and the library is to run on one thread
         try:
             # Here and not above: they take a second to import, and belong to torch's inner parts.
@@ -74,11 +78,11 @@ def compile_function(
             graph = make_fx(function)(*example)
             _prepare(cache_folder())
             package = cache_folder() / f"{_fingerprint(graph, example)}.pt2"
-            compiled = _load(package)
+            compiled = _load(package, shapes)
             if compiled is None:
                 _log.info("compiling the %s, which takes about a minute", what)
                 _build(graph, example, package)
-                compiled = _load(package)
+                compiled = _load(package, shapes)
             if compiled is None:
                 raise RuntimeError("what was built cannot be loaded")
             try:
@@ -96,7 +100,7 @@ def compile_function(
     return compiled
 
 
-def _load(package: Path) -> TensorFunction | None:
+def _load(package: Path, shapes: Sequence[torch.Size]) -> TensorFunction | None:
     """A package of the cache; None if it is not there, or damaged: then it is removed."""
     if not package.is_file():
         return None
@@ -105,7 +109,16 @@ def _load(package: Path) -> TensorFunction | None:
     except Exception:  # whatever its loader stumbles over
         package.unlink(missing_ok=True)
         return None
-    return compiled
+
+    def checked(*inputs: Tensor) -> Tensor:
+        for x, shape in zip(inputs, shapes, strict=True):
+            if x.shape != shape or not x.is_contiguous():
+                raise ValueError(
+                    f"an input of shape {tuple(x.shape)} where a contiguous one of {tuple(shape)} is needed"
+                )
+        return compiled(*inputs)
+
+    return checked
 
 
 def _build(graph: torch.fx.GraphModule, example: Sequence[Tensor], package: Path) -> None:

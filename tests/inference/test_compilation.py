@@ -97,6 +97,12 @@ def test_a_step_in_the_cache_is_not_built_again(cache: Path, monkeypatch: pytest
     again = metals_alone(config(members=3, compile="always", learning_rate=1e-3, seed=9))
     again.run_steps(0)
     assert again.engine.startswith("compiled step")
+    # What is compiled looks neither at shapes nor at strides: what would be read wrongly is refused.
+    assert again._step_function is not None
+    values, gradient, packed, *batch = example(again)
+    for wrong in (packed.transpose(0, 1).contiguous().transpose(0, 1), packed[:2]):
+        with pytest.raises(ValueError, match="contiguous one of"):
+            again._step_function(values, gradient, wrong, *batch)
     other = example(metals_alone(config(members=3, batch_size=8)))
     with pytest.raises(pytest.fail.Exception):  # other shapes, another package
         compile_step(run._gradients.pure, other)
