@@ -38,11 +38,12 @@ from pyro_hcvae.model.compilation import CompilationError
 from pyro_hcvae.model.config import Compile, ModelConfig
 from pyro_hcvae.model.hierarchical import HierarchicalCVAE
 from pyro_hcvae.posterior.compiled_draws import CompiledDraws, worth_compiling
+from pyro_hcvae.posterior.donors import StructureDonors
 from pyro_hcvae.posterior.guidance import guided
 from pyro_hcvae.posterior.importance import log_marginal
 from pyro_hcvae.posterior.partial import Completion, complete_rows
 from pyro_hcvae.posterior.performance import PerformancePredictor
-from pyro_hcvae.posterior.predictive import draw_recipes, rows_at_once
+from pyro_hcvae.posterior.predictive import draw_numbers, draw_recipes, mixed_seed, rows_at_once
 from pyro_hcvae.posterior.proposals import Proposals, Request, propose_recipes
 from pyro_hcvae.posterior.reasons import KnownRecipes
 from pyro_hcvae.posterior.screening import Screen
@@ -130,7 +131,7 @@ class RecipeDesigner:
             InputError: If the table has too few groups, if ``out`` holds a run already, or if there is no such device.
         """
         self.schema, self.table = table.schema, table
-        for of_the_table_before in ("predictor", "known", "_compiled_draws"):
+        for of_the_table_before in ("predictor", "known", "donors", "_compiled_draws"):
             self.__dict__.pop(of_the_table_before, None)
         self.codec = RecipeCodec.fit(table.schema, table.frame, table.recipe_weights())
         if len(np.unique(groups_of(table, self.config.train.validation_group))) < 2:
@@ -275,6 +276,12 @@ class RecipeDesigner:
         return self
 
     @cached_property
+    def donors(self) -> StructureDonors:
+        """Recipes of the table that lend their structure to draws; each counts as it does in training. Fitted on first use."""
+        weights = self.table.recipe_weights() * self._row_weights()
+        return StructureDonors(self.codec, self.table.frame, weights, seed=self.config.train.seed)
+
+    @cached_property
     def known(self) -> KnownRecipes:
         """The recipes of the table, to find neighbours in; indexed on first use."""
         return KnownRecipes(self.table, self.codec, self.config.model.scale_floor)
@@ -309,6 +316,7 @@ class RecipeDesigner:
         conditions: pd.DataFrame,
         draws_per_row: int = 1,
         *,
+        borrowed: float = 0.0,
         guidance: int = 1,
         as_drawn: bool = False,
         compilation: Compile = "auto",
@@ -319,6 +327,8 @@ class RecipeDesigner:
         Args:
             conditions: Condition and performance columns (`RecipeTable.frame` of purpose ``conditions``).
             draws_per_row: Draws for each row.
+            borrowed: Share of draws that borrow their structure (which components, codes and steps) from a recipe of the table
+                that was measured under conditions like theirs; the model draws the numbers (`StructureDonors`).
             guidance: How many times as many are drawn; those are kept that the predictor holds likely to show the wanted
                 performance (`guided`). 1: what the model says, as it is.
             as_drawn: Whether numbers stay as drawn, and are not brought to the values that the table repeats (`WrittenValues`).
@@ -331,28 +341,43 @@ class RecipeDesigner:
             the row of ``conditions``.
 
         Raises:
-            InputError: If ``draws_per_row < 1`` or ``guidance < 1``, or if ``compilation`` is ``always`` and fails.
+            InputError: If ``draws_per_row < 1`` or ``guidance < 1``, if ``borrowed`` is no share, or if ``compilation`` is
+                ``always`` and fails.
         """
+        if not 0 <= borrowed <= 1:
+            raise InputError(f"borrowed must be a share from 0 to 1, got {borrowed}")
         if min(draws_per_row, guidance) < 1:
             raise InputError(f"draws per row and guidance must be at least 1, got {draws_per_row} and {guidance}")
         asked = conditions[[*self.schema.condition_columns, self.schema.performance.name]]
         many = draws_per_row * guidance
         compiled = self._compile_draws(compilation, len(asked) * many)
         if guidance == 1:
-            yield from self._draw(asked, many, compiled, as_drawn=as_drawn, seed=seed)
+            yield from self._draw(asked, many, compiled, borrowed=borrowed, as_drawn=as_drawn, seed=seed)
             return
         at_once = max(1, _GUIDED_DRAWS // many)
         for number, start in enumerate(range(0, len(asked), at_once)):
             part = asked.iloc[start : start + at_once]
-            several = pd.concat(self._draw(part, many, compiled, as_drawn=as_drawn, seed=seed + number))
-            yield guided(several, self.predictor, draws_per_row, seed=seed + number)
+            several = self._draw(part, many, compiled, borrowed=borrowed, as_drawn=as_drawn, seed=seed + number)
+            yield guided(pd.concat(several), self.predictor, draws_per_row, seed=seed + number)
 
     def _draw(
-        self, asked: pd.DataFrame, draws_per_row: int, compiled: CompiledDraws | None, *, as_drawn: bool, seed: int
+        self,
+        asked: pd.DataFrame,
+        draws_per_row: int,
+        compiled: CompiledDraws | None,
+        *,
+        borrowed: float,
+        as_drawn: bool,
+        seed: int,
     ) -> Iterator[pd.DataFrame]:
-        packed = self.codec.encode(asked)
-        draws = draw_recipes(self.network, self.codec.layout, packed, draws_per_row, seed=seed, compiled=compiled)
-        for rows, drawn in draws:
+        packed, layout = self.codec.encode(asked), self.codec.layout
+        draws = draw_recipes(self.network, layout, packed, draws_per_row, seed=seed, compiled=compiled)
+        for chunk, (rows, drawn) in enumerate(draws):
+            if borrowed:
+                rng = np.random.default_rng([seed, chunk])
+                some = torch.from_numpy(np.flatnonzero(rng.random(len(rows)) < borrowed))
+                lent = self.donors.lend(packed[rows[some]], rng)
+                drawn[some] = draw_numbers(self.network, layout, lent, seed=mixed_seed(seed, chunk))
             beside = asked.iloc[rows.numpy()]
             recipes = self.codec.decode(drawn, None if as_drawn else self.known.written.numbers)
             yield pd.concat([recipes.set_index(beside.index), beside], axis=1)

@@ -89,12 +89,16 @@ class Designer:
     Args:
         fits: Where its fits come from. Generators that only draw differently share a fit, whose time the first reports.
         draws: Importance draws of the densities, for each member.
-        guidance: As for `RecipeDesigner.sample`.
+        borrowed: As for `RecipeDesigner.sample`.
+        guidance: Likewise.
         name: What tables of scores call it.
     """
 
-    def __init__(self, fits: Fits, *, draws: int = 256, guidance: int = 1, name: str = "hcvae") -> None:
-        self.name, self._fits, self._draws, self._guidance = name, fits, draws, guidance
+    def __init__(
+        self, fits: Fits, *, draws: int = 256, borrowed: float = 0.0, guidance: int = 1, name: str = "hcvae"
+    ) -> None:
+        self.name, self._fits, self._draws = name, fits, draws
+        self._borrowed, self._guidance = borrowed, guidance
 
     def fit(self, table: RecipeTable, *, seed: int) -> Self:
         """Train all members; see `Generator.fit`."""
@@ -103,14 +107,18 @@ class Designer:
 
     def sample(self, conditions: pd.DataFrame, draws_per_row: int, *, seed: int) -> pd.DataFrame:
         """Unfiltered draws, by all members in turn; see `Generator.sample`."""
-        return pd.concat(self.designer.sample(conditions, draws_per_row, guidance=self._guidance, seed=seed))
+        draws = self.designer.sample(
+            conditions, draws_per_row, borrowed=self._borrowed, guidance=self._guidance, seed=seed
+        )
+        return pd.concat(draws)
 
     def own_scores(self, fold: Fold) -> dict[str, float]:
         """What only a model with a density and latents can be asked: held-out and training density, rates, reconstruction.
 
-        Nothing of draws that are chosen among others: they have no density, and the model's scores are those of plain draws.
+        Nothing of draws that are chosen among others or borrow: they have no density, and the model's scores are those of plain
+        draws.
         """
-        if self._guidance > 1:
+        if self._guidance > 1 or self._borrowed:
             return {}
         designer, held, seed, draws = self.designer, fold.held, fold.seed, self._draws
 

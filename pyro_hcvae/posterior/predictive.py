@@ -80,6 +80,43 @@ def draw_recipes(
         yield rows, out[: len(rows)].cpu()
 
 
+def draw_numbers(model: HierarchicalCVAE, layout: Layout, packed: Tensor, *, seed: int, tries: int = 8) -> Tensor:
+    """Draws whose structures are given: ``z ~ p(z | structure, c)``, then ``x ~ p(x | structure, z, c)``.
+
+    Latents are chosen among some from ``p(z | c)``, each as likely as it makes the structure (sampling importance resampling).
+    Rows go round the members.
+
+    Args:
+        model: Trained members.
+        layout: Where each site lies in a packed row.
+        packed: Encoded rows ``(N, W)`` with whole structures; only these and the conditions are used.
+        seed: Fixes the draws.
+        tries: Latents among which is chosen.
+
+    Returns:
+        Packed draws, shape ``(N, W)``.
+    """
+    members, count = model.members, len(packed)
+    device = next(model.parameters()).device
+    padded = torch.cat([packed, packed[-1:].expand(-count % members, -1)]).to(device)
+    shown = padded.view(-1, members, padded.shape[1]).transpose(0, 1)
+    size = max(1, rows_at_once(members) // tries)
+    parts = []
+    for number, start in enumerate(range(0, shown.shape[1], size)):
+        batch = structure_only(model, layout.unpack(shown[:, start : start + size]))
+        several = batch.repeat_rows(tries)
+        with drawing_scope(mixed_seed(seed, number), device, rows=members * several.shape[1]):
+            trace = poutine.trace(model.model).get_trace(several)
+            trace.compute_log_prob(lambda name, site, given=several.values: name in given)
+            log_weight = sum(trace.nodes[name]["log_prob"] for name in several.values)
+            weight = torch.softmax(log_weight.view(-1, tries), dim=-1)
+            chosen = torch.multinomial(weight, 1).view(members, -1, 1, 1)
+            values = {name: trace.nodes[name]["value"] for name in layout.slices}
+            drawn = layout.pack(values, several.conditions).view(members, -1, tries, packed.shape[1])
+            parts.append(drawn.gather(2, chosen.expand(-1, -1, 1, packed.shape[1])).squeeze(2))
+    return torch.cat(parts, dim=1).transpose(0, 1).flatten(0, 1)[:count].cpu()
+
+
 def draw_once(model: HierarchicalCVAE, layout: Layout, conditions: Tensor) -> Tensor:
     """One pass of the model: condition features of packed rows ``(M, B, C)`` -> packed draws ``(M, B, W)``."""
     batch = layout.unpack_conditions(conditions)

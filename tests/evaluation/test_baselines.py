@@ -19,7 +19,7 @@ from pyro_hcvae.data.validity import is_valid
 from pyro_hcvae.errors import InputError
 from pyro_hcvae.evaluation.baselines import BASELINES
 from pyro_hcvae.evaluation.baselines.adversarial_forest import AdversarialForest, prune
-from pyro_hcvae.evaluation.baselines.base import LeafDonors, from_one_hot, one_hot, recipe_frame, recipe_matrix
+from pyro_hcvae.evaluation.baselines.base import from_one_hot, one_hot, recipe_frame, recipe_matrix
 from pyro_hcvae.evaluation.baselines.copula import GaussianCopula
 from pyro_hcvae.evaluation.baselines.forest_flow import ForestFlow
 from pyro_hcvae.evaluation.baselines.plain_cvae import PlainCVAE
@@ -217,13 +217,6 @@ def test_pruned_leaves_hold_enough_rows() -> None:
     assert len(sizes()) > 2 * 5  # and the trees are still trees
     prune(forest, x[:100], 101)  # no leaf can: nothing is cut
     assert len(sizes()) > 2 * 5
-
-
-def test_donors_come_from_the_leaf_of_the_tree() -> None:
-    donors = LeafDonors(np.array([[1, 2], [1, 3], [2, 2]]))
-    rng = np.random.default_rng(0)
-    drawn = donors.draw(np.array([1, 2, 2, 3]), np.array([0, 0, 1, 1]), rng, size=200)
-    assert [set(row) for row in drawn] == [{0, 1}, {2}, {0, 2}, {1}]
 
 
 def test_columns_as_numbers_come_back() -> None:

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.ensemble import RandomForestClassifier
 
-from pyro_hcvae.evaluation.baselines.base import Floats, JointBaseline, LeafDonors
+from pyro_hcvae.evaluation.baselines.base import Floats, JointBaseline
+from pyro_hcvae.posterior.donors import LeafDonors
 
 
 @dataclass

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -134,39 +134,3 @@ def from_one_hot(schema: RecipeSchema, expanded: Floats) -> Floats:
         columns.append(part.argmax(axis=1).astype(np.float64) if i in codes else part[:, 0])
         start += part.shape[1]
     return np.column_stack(columns)
-
-
-class LeafDonors:
-    """Training rows that lie in each leaf of each tree.
-
-    Args:
-        leaves: Leaf of each training row in each tree, shape ``(B, trees)``.
-    """
-
-    def __init__(self, leaves: NDArray[Any]) -> None:
-        rows, trees = leaves.shape
-        self._stride = int(leaves.max()) + 1
-        keys = (leaves + self._stride * np.arange(trees)).ravel(order="F")
-        order = np.argsort(keys, kind="stable")
-        self._keys, self._rows = keys[order], order % rows
-
-    def draw(
-        self, leaves: NDArray[Any], trees: NDArray[Any] | int, rng: np.random.Generator, size: int = 1
-    ) -> Positions:
-        """Random training rows out of given leaves.
-
-        Args:
-            leaves: Leaf of each draw, shape ``(N,)``; each holds a training row.
-            trees: Tree of each draw, shape ``(N,)``, or one for all.
-            rng: Source of randomness.
-            size: Independent donors for each.
-
-        Returns:
-            Positions among the training rows, shape ``(N, size)``.
-        """
-        keys = leaves + self._stride * trees
-        first, stop = np.searchsorted(self._keys, keys, side="left"), np.searchsorted(self._keys, keys, side="right")
-        donors: Positions = self._rows[
-            first[:, None] + np.floor(rng.random((len(keys), size)) * (stop - first)[:, None]).astype(np.int64)
-        ]
-        return donors

@@ -12,12 +12,12 @@ from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 from pyro_hcvae.evaluation.baselines.base import (
     Baseline,
     Floats,
-    LeafDonors,
     code_counts,
     one_hot,
     recipe_frame,
     recipe_matrix,
 )
+from pyro_hcvae.posterior.donors import LeafDonors
 
 
 @dataclass

@@ -1,0 +1,109 @@
+"""Donors: recipes of the table, measured under conditions like those that are asked for, that lend their structure to draws.
+
+A network is smooth in the conditions and sees components one by one; what was put together before, as a whole and by whom, it
+knows only roughly. A table knows it exactly, but nothing else.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from sklearn.ensemble import RandomForestRegressor
+from torch import Tensor
+
+from pyro_hcvae.data.codec import RecipeCodec
+from pyro_hcvae.data.features import indicators
+
+Floats = NDArray[np.float64]
+Positions = NDArray[np.int64]
+_FAR = 10.0
+"""Standard deviations at which a condition feature is cut: the log of a ratio of 0 is not finite."""
+_TREES = 100
+_MIN_LEAF = 5
+
+
+class LeafDonors:
+    """Training rows that lie in each leaf of each tree.
+
+    Args:
+        leaves: Leaf of each training row in each tree, shape ``(B, trees)``.
+        weights: How often each row is drawn beside others of its leaf, shape ``(B,)``, above 0; None: all alike.
+    """
+
+    def __init__(self, leaves: NDArray[Any], weights: Floats | None = None) -> None:
+        rows, trees = leaves.shape
+        self._stride = int(leaves.max()) + 1
+        keys = (leaves + self._stride * np.arange(trees)).ravel(order="F")
+        order = np.argsort(keys, kind="stable")
+        self._keys, self._rows = keys[order], order % rows
+        self._sums = np.cumsum(np.ones(len(order)) if weights is None else weights[self._rows])
+
+    def draw(
+        self, leaves: NDArray[Any], trees: NDArray[Any] | int, rng: np.random.Generator, size: int = 1
+    ) -> Positions:
+        """Random training rows out of given leaves.
+
+        Args:
+            leaves: Leaf of each draw, shape ``(N,)``; each holds a training row.
+            trees: Tree of each draw, shape ``(N,)``, or one for all.
+            rng: Source of randomness.
+            size: Independent donors for each.
+
+        Returns:
+            Positions among the training rows, shape ``(N, size)``.
+        """
+        keys = leaves + self._stride * trees
+        first, stop = np.searchsorted(self._keys, keys, side="left"), np.searchsorted(self._keys, keys, side="right")
+        before = np.where(first > 0, self._sums[first - 1], 0.0)
+        height = before[:, None] + rng.random((len(keys), size)) * (self._sums[stop - 1] - before)[:, None]
+        place = np.searchsorted(self._sums, height, side="right")
+        donors: Positions = self._rows[np.clip(place, first[:, None], stop[:, None] - 1)]
+        return donors
+
+
+class StructureDonors:
+    """Chooses recipes of a table for conditions: of a random tree of a forest, one from the leaf of the conditions.
+
+    The forest predicts the structure (which components, codes and states) from the condition features; the distribution of the
+    donors is that of a quantile regression forest, over recipes instead of one number.
+
+    Args:
+        codec: Scales of the conditions.
+        frame: Rows of the table; those of which a part is unknown lend nothing.
+        weights: How much each row counts, shape ``(rows,)``.
+        seed: Of the forest.
+
+    References:
+        Meinshausen (2006), Quantile Regression Forests, JMLR 7
+    """
+
+    def __init__(self, codec: RecipeCodec, frame: pd.DataFrame, weights: Floats, *, seed: int = 0) -> None:
+        whole = frame[list(codec.schema.recipe_columns)].notna().all(axis=1).to_numpy()
+        frame, weights = frame[whole], weights[whole]
+        self._codec = codec
+        self._packed = codec.encode(frame)
+        structure = indicators(codec.schema, frame)
+        spread = structure.std(axis=0)
+        # One thread: the forest is the same whatever the machine, and the caller's settings stay.
+        forest = RandomForestRegressor(_TREES, min_samples_leaf=_MIN_LEAF, random_state=seed, n_jobs=1)
+        features = self._features(self._packed)
+        self._forest = forest.fit(features, structure / np.where(spread > 0, spread, 1.0), weights)
+        self._leaves = LeafDonors(self._forest.apply(features), weights)
+
+    def lend(self, packed: Tensor, rng: np.random.Generator) -> Tensor:
+        """For each of packed rows ``(N, W)`` a donor's packed row, with the row's own conditions in the place of the donor's."""
+        leaves = self._forest.apply(self._features(packed))
+        tree = rng.integers(_TREES, size=len(leaves))
+        chosen = self._leaves.draw(leaves[np.arange(len(leaves)), tree], tree, rng)[:, 0]
+        lent = self._packed[torch.from_numpy(chosen)]
+        width = self._codec.layout.condition_features
+        return torch.cat([packed[:, :width], lent[:, width:]], dim=1)
+
+    def _features(self, packed: Tensor) -> Floats:
+        conditions = packed[:, : self._codec.layout.condition_features].double().numpy()
+        features: Floats = np.nan_to_num(conditions.clip(-_FAR, _FAR), nan=0.0)
+        return features
