@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -13,9 +13,16 @@ from pyro_hcvae.errors import InputError
 
 Grouping = Literal["recipe", "composition", "laboratory", "leaking-rows"]
 Part = Literal["all", "development", "reserve"]
-OURS, GUIDED = "hcvae", "hcvae-guided"
-GUIDANCE = 4
-"""Draws among which the predictor chooses one, for the second of these."""
+OURS, GUIDED, BORROWING, BOTH = "hcvae", "hcvae-guided", "hcvae-borrowing", "hcvae-both"
+GUIDANCE, BORROWED = 4, 0.3
+"""Draws among which the predictor chooses one; share of draws that borrow their structure."""
+WAYS: dict[str, dict[str, Any]] = {
+    OURS: {},
+    GUIDED: {"guidance": GUIDANCE},
+    BORROWING: {"borrowed": BORROWED},
+    BOTH: {"borrowed": BORROWED, "guidance": GUIDANCE},
+}
+"""Ways to draw from one fit: options of `Designer`."""
 HEADLINES = (
     "log p recipe [nats]", "valid", "valid, by row", "keeps the rules", "keeps the rules, by row", "C2ST AUC, jittered",
     "C2ST AUC, structure", "precision", "precision, many draws", "recall", "recall, many draws", "coverage",
@@ -113,7 +120,7 @@ def command(
         ours = partial(Designer, Fits(settings, on_interval=on_interval, device=device))
         for scores in cross_validate(
             data,
-            choose(names, {OURS: ours, GUIDED: partial(ours, guidance=GUIDANCE, name=GUIDED)}),
+            choose(names, {name: partial(ours, **how, name=name) for name, how in WAYS.items()}),
             by=by,
             folds_count=folds,
             seeds=range(first_seed, first_seed + seeds),

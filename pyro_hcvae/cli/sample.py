@@ -17,6 +17,15 @@ def command(
     ],
     out: Annotated[Path, typer.Option("--out", help="CSV file to write.")],
     draws_per_row: Annotated[int, typer.Option("--draws-per-row", min=1, help="Recipes for each row.")] = 1,
+    borrow: Annotated[
+        float,
+        typer.Option(
+            "--borrow",
+            min=0,
+            max=1,
+            help="Share of draws whose components, preparation and steps are those of a recipe of the run's table.",
+        ),
+    ] = 0.0,
     guidance: Annotated[
         int,
         typer.Option(
@@ -44,13 +53,15 @@ def command(
 
     The output has the table's own columns: recipes as the model draws them, not filtered, beside the row's conditions and wanted
     performance; the draws of a row stand together, in the order of the rows. Numbers within the noise around a value that the
-    run's table repeats are written as that value. With --guidance draws follow the wanted performance more closely: the
+    run's table repeats are written as that value. With --borrow 0.3 three draws in ten take their structure from a recipe that
+    was measured under conditions like theirs, and only their numbers from the model: they look more like what is made there, and
+    hold fewer combinations that nobody has tried. With --guidance draws follow the wanted performance more closely: the
     predictor, which shares nothing with the model, has a say in which are kept.
 
     Examples:
       pyro-hcvae sample runs/drm --conditions held_out.csv --draws-per-row 20 --seed 1 --out draws.csv
 
-      pyro-hcvae sample runs/drm --conditions held_out.csv --guidance 4 --out draws.csv
+      pyro-hcvae sample runs/drm --conditions held_out.csv --borrow 0.3 --guidance 4 --out draws.csv
     """
     options.check_out(out, conditions, force=force)
 
@@ -75,8 +86,9 @@ def command(
     count = 0
     with replacing(out) as file, messages(Console(stderr=True)):
         chunks = designer.sample(
-            asked.frame, draws_per_row, guidance=guidance, as_drawn=as_drawn, compilation=compilation, seed=seed
-        )
+            asked.frame, draws_per_row, borrowed=borrow, guidance=guidance, as_drawn=as_drawn, compilation=compilation,
+            seed=seed,
+        )  # fmt: skip
         for chunk in chunks:
             text = designer.in_table_order(chunk).to_csv(index=False, header=count == 0, lineterminator="\n")
             file.write(text.encode())

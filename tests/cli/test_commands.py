@@ -16,6 +16,7 @@ import torch
 from sklearn.exceptions import NotFittedError
 
 from pyro_hcvae import RecipeDesigner, RecipeSchema, RecipeTable, TrainConfig
+from pyro_hcvae.data.features import indicators
 from pyro_hcvae.data.validity import is_valid
 from pyro_hcvae.posterior.search import SearchConfig
 from tests.cli.conftest import Command, Result
@@ -196,6 +197,19 @@ def test_sample_writes_values_of_the_table_unless_told_to_leave_them(
     assert np.isin(made["A"], recurring).sum() > np.isin(raw["A"], recurring).sum() == 0
 
 
+def test_draws_can_borrow_their_structure(laboratory: Path, cli: Command, tmp_path: Path) -> None:
+    designer, out = RecipeDesigner.load(laboratory / "run"), tmp_path / "draws.csv"
+    known = {tuple(row) for row in indicators(designer.schema, designer.table.frame)}
+    options = ["sample", laboratory / "run", "--conditions", laboratory / "table.csv", "--out", out, "--force"]
+    shares = []
+    for share in ("0", "1"):
+        assert cli(*options, "--borrow", share).code == 0
+        shares.append(np.mean([tuple(row) in known for row in indicators(designer.schema, pd.read_csv(out))]))
+    assert shares[0] < 0.95
+    assert shares[1] == 1
+    assert cli(*options, "--borrow", "1.5").code == 2
+
+
 def test_sample_says_why_nothing_is_compiled(
     laboratory: Path, cli: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -332,7 +346,7 @@ def test_evaluate_names_the_generators_that_there_are(laboratory: Path, cli: Com
     result = evaluate(laboratory, cli, "--generator", "markov")
     assert result.code == 2
     assert "unknown generator 'markov'" in result.err
-    assert "hcvae, hcvae-guided, marginal" in result.err
+    assert "hcvae, hcvae-guided, hcvae-borrowing, hcvae-both, marginal" in result.err
 
 
 def test_help_and_version(cli: Command) -> None:

@@ -70,8 +70,18 @@ def test_own_scores(fold: Fold, generator: Designer) -> None:
         assert 0 <= scores[f"active units z_{stage}"] <= 3
 
 
-def test_draws_that_are_chosen_have_no_density(fold: Fold, generator: Designer) -> None:
+def test_draws_that_are_chosen_or_borrow_have_no_density(fold: Fold) -> None:
     assert Designer(Fits(CONFIG), guidance=2, name="guided").own_scores(fold) == {}
+    assert Designer(Fits(CONFIG), borrowed=0.5, name="borrowing").own_scores(fold) == {}
+
+
+def test_a_generator_borrows_as_the_designer_does(fold: Fold, generator: Designer) -> None:
+    borrowing = Designer(generator._fits, borrowed=0.5, name="borrowing").fit(fold.train, seed=5)
+    assert borrowing.designer is generator.designer
+    draws = borrowing.sample(fold.conditions, 4, seed=1)
+    expected = pd.concat(generator.designer.sample(fold.conditions, 4, borrowed=0.5, seed=1))
+    pd.testing.assert_frame_equal(draws, expected)
+    assert not draws.equals(generator.sample(fold.conditions, 4, seed=1))
 
 
 def test_members_together_say_at_least_as_much_as_one_on_average(fold: Fold, generator: Designer) -> None:
