@@ -14,7 +14,7 @@ from pyro_hcvae.errors import InputError
 Grouping = Literal["recipe", "composition", "laboratory", "leaking-rows"]
 Part = Literal["all", "development", "reserve"]
 OURS, GUIDED, BORROWING, BOTH = "hcvae", "hcvae-guided", "hcvae-borrowing", "hcvae-both"
-GUIDANCE, BORROWED = 4, 0.3
+GUIDANCE, BORROWED = 4, 0.5
 """Draws among which the predictor chooses one; share of draws that borrow their structure."""
 WAYS: dict[str, dict[str, Any]] = {
     OURS: {},

@@ -53,7 +53,7 @@ def command(
 
     The output has the table's own columns: recipes as the model draws them, not filtered, beside the row's conditions and wanted
     performance; the draws of a row stand together, in the order of the rows. Numbers within the noise around a value that the
-    run's table repeats are written as that value. With --borrow 0.3 three draws in ten take their structure from a recipe that
+    run's table repeats are written as that value. With --borrow 0.5 half of the draws take their structure from a recipe that
     was measured under conditions like theirs, and only their numbers from the model: they look more like what is made there, and
     hold fewer combinations that nobody has tried. With --guidance draws follow the wanted performance more closely: the
     predictor, which shares nothing with the model, has a say in which are kept.
@@ -61,7 +61,7 @@ def command(
     Examples:
       pyro-hcvae sample runs/drm --conditions held_out.csv --draws-per-row 20 --seed 1 --out draws.csv
 
-      pyro-hcvae sample runs/drm --conditions held_out.csv --borrow 0.3 --guidance 4 --out draws.csv
+      pyro-hcvae sample runs/drm --conditions held_out.csv --borrow 0.5 --guidance 4 --out draws.csv
     """
     options.check_out(out, conditions, force=force)
 

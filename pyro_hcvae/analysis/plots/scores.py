@@ -26,7 +26,8 @@ PANELS = {
 def peers(scores: pd.DataFrame) -> Figure:
     """Generators side by side: one panel a score, mean over folds and seeds, and the standard deviation as a bar.
 
-    The grey band is what real recipes reach. The designer is the filled mark, generators that copy recipes are the hollow ones.
+    The grey band is what real recipes reach. The designer, however it draws, is the filled mark; generators that copy recipes are
+    the hollow ones.
 
     Args:
         scores: What `pyro-hcvae evaluate --out` writes: one row a generator and fold.
@@ -41,7 +42,7 @@ def peers(scores: pd.DataFrame) -> Figure:
     scores = scores.drop_duplicates(["generator", "seed", "fold"])
     panels = {name: label for name, label in PANELS.items() if name in scores}
     order = [name for name in scores["generator"].unique() if name != REAL]
-    order.sort(key=lambda name: (name != OURS, _copies(name)))
+    order.sort(key=lambda name: (not name.startswith(OURS), _copies(name)))
     figure = Figure(figsize=(11, 1.2 + 0.27 * len(order) * -(-len(panels) // 3)), layout="constrained")
     axes = figure.subplots(-(-len(panels) // 3), 3, sharey=True, squeeze=False).ravel()
     grouped = scores.groupby("generator")
@@ -51,9 +52,10 @@ def peers(scores: pd.DataFrame) -> Figure:
             axis.axvspan(mean[REAL] - sd[REAL], mean[REAL] + sd[REAL], color="0.85", lw=0)
             axis.axvline(mean[REAL], color="0.45", lw=1, ls="--")
         for row, generator in enumerate(order):
-            fill = "black" if generator == OURS else "white" if _copies(generator) else "0.6"
+            ours = generator.startswith(OURS)
+            fill = "black" if ours else "white" if _copies(generator) else "0.6"
             axis.errorbar(
-                mean[generator], row, xerr=sd[generator], fmt="s" if generator == OURS else "o", color="black",
+                mean[generator], row, xerr=sd[generator], fmt="s" if ours else "o", color="black",
                 mfc=fill, ms=6, lw=1, capsize=2,
             )  # fmt: skip
         axis.set_xlabel(label)
