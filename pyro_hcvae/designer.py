@@ -133,6 +133,7 @@ class RecipeDesigner:
         self.schema, self.table = table.schema, table
         for of_the_table_before in ("predictor", "known", "donors", "_compiled_draws"):
             self.__dict__.pop(of_the_table_before, None)
+        self._stopped = None
         self.codec = RecipeCodec.fit(table.schema, table.frame, table.recipe_weights())
         if len(np.unique(groups_of(table, self.config.train.validation_group))) < 2:
             raise InputError(f"{table.report.source}: at least two different recipes are needed to learn anything")
@@ -376,8 +377,9 @@ class RecipeDesigner:
             if borrowed:
                 rng = np.random.default_rng([seed, chunk])
                 some = torch.from_numpy(np.flatnonzero(rng.random(len(rows)) < borrowed))
-                lent = self.donors.lend(packed[rows[some]], rng)
-                drawn[some] = draw_numbers(self.network, layout, lent, seed=mixed_seed(seed, chunk))
+                if len(some):
+                    lent = self.donors.lend(packed[rows[some]], rng)
+                    drawn[some] = draw_numbers(self.network, layout, lent, seed=mixed_seed(seed, chunk))
             beside = asked.iloc[rows.numpy()]
             recipes = self.codec.decode(drawn, None if as_drawn else self.known.written.numbers)
             yield pd.concat([recipes.set_index(beside.index), beside], axis=1)

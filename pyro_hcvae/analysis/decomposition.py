@@ -19,8 +19,8 @@ For a structure :math:`s` (whether a component is present, which code, which sta
       + \underbrace{H(\bar p) - E_m H(\bar p_m)}_{\text{epistemic: } I(s; m)}
 
 with :math:`\bar p_m = E_{z|m}\, p_{zm}` and :math:`\bar p = E_m\, \bar p_m`. *Aleatoric*: what recipes with the same latents
-differ by. *Latent*: what is not known of the latents. *Epistemic*: what members, trained on other parts of the table, disagree
-about; it falls when more is measured, the other two need not.
+differ by. *Latent*: what is not known of the latents. *Epistemic*: what members, which began elsewhere and stopped by other
+rows, disagree about; it falls when more is measured, the other two need not.
 
 References:
     Depeweg et al. (2018), Decomposition of Uncertainty in Bayesian Deep Learning, arXiv:1710.07283

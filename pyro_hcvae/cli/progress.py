@@ -36,9 +36,12 @@ def training_progress(*, quiet: bool) -> Iterator[Callable[[Trainer], None]]:
             yield _report_line
         return
     with _bar("training", console) as progress, messages(console):
-        task = progress.add_task("", total=None)
+        task, anew = progress.add_task("", total=None), [False]
 
         def show(trainer: Trainer) -> None:
+            if trainer.refitting != anew[0]:  # another count begins
+                anew[0] = trainer.refitting
+                progress.reset(task)
             progress.update(task, total=_all_steps(trainer), completed=_steps(trainer), description=_describe(trainer))
 
         yield show

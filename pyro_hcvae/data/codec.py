@@ -192,7 +192,7 @@ class RecipeCodec:
                     numbers.append(self._decode_step(block, first[:, 0], rest[0]))
         # All numbers in one matrix, in memory column by column as pandas keeps it: no copy of each column is made.
         matrix = np.concatenate([part.T for part in numbers]).T
-        frame = pd.DataFrame(matrix if written is None else written(matrix), columns=self._numbers, copy=False)
+        frame = pd.DataFrame(matrix if written is None else written(matrix), columns=self._numbers.copy(), copy=False)
         for name, values in codes.items():
             frame.insert(self.schema.recipe_columns.index(name), name, values)
         return frame

@@ -37,6 +37,7 @@ from pyro_hcvae.inference.engine import TrainState
 
 _ROW = "file row"
 _BEGUN = ".begun"
+_REFIT = "trained anew on all rows"
 _FORMAT = "pyro-hcvae 3"
 """Changes with the meaning of the tensors: those of another format have the same shapes, and would be read as nonsense."""
 
@@ -169,9 +170,10 @@ class RunFolder:
             weights: Of the members.
             stopped: Of the members as they stopped early; None: they are the same.
         """
+        kinds = {} if stopped is None else {_REFIT: "yes"}
         for file, named in (("stopped.safetensors", stopped), ("weights.safetensors", weights)):
             if named is not None:
-                self._tensors(file, {name: tensor.detach().cpu().contiguous() for name, tensor in named.items()}, {})
+                self._tensors(file, {name: tensor.detach().cpu().contiguous() for name, tensor in named.items()}, kinds)
         (self.path / "checkpoint.safetensors").unlink(missing_ok=True)
         for name in (_BEGUN, ".*.csv.*", ".*.safetensors.*", ".*.toml.*", ".*.json.*", ".*.txt.*"):
             for stale in self.path.glob(name):  # left by a process that was killed while it wrote
@@ -182,8 +184,12 @@ class RunFolder:
         return self._load_tensors("weights.safetensors")[0]
 
     def load_stopped(self) -> dict[str, Tensor] | None:
-        """Members as they stopped early; None if they were not trained anew."""
-        if not (self.path / "stopped.safetensors").is_file():
+        """Members as they stopped early; None if they were not trained anew.
+
+        Raises:
+            InputError: If they were, and the file is missing: without it none is left that has not seen what it set aside.
+        """
+        if _REFIT not in self._load_tensors("weights.safetensors")[1]:
             return None
         return self._load_tensors("stopped.safetensors")[0]
 

@@ -39,6 +39,7 @@ class TrainState:
         best_values: Parameters at each member's best validation, shape ``(M, P)``.
         final_values: Of training on all rows, parameters at each member's end, shape ``(M, P)``.
         until: Steps after which each member ends that learns from all rows, shape ``(M,)``; 0 while that is being found out.
+        best_step: Steps after which that was, shape ``(M,)``.
         best_loss: Best validation loss, shape ``(M,)``, in nats per recipe, each weighed as it counts.
         waited: Intervals since the best one, shape ``(M,)``.
         rates: Running mean of each layer's KL, shape ``(L, M)``, in nats.
@@ -52,12 +53,15 @@ class TrainState:
     best_values: Tensor
     final_values: Tensor
     until: Tensor
+    best_step: Tensor
     best_loss: Tensor
     waited: Tensor
     rates: Tensor
     history: list[Record] = field(default_factory=list)
 
-    TENSORS = ("values", "first", "second", "best_values", "final_values", "until", "best_loss", "waited", "rates")
+    TENSORS = (
+        "values", "first", "second", "best_values", "final_values", "until", "best_step", "best_loss", "waited", "rates",
+    )  # fmt: skip
 
     @classmethod
     def start(cls, values: Tensor, layers: int) -> TrainState:
@@ -70,6 +74,7 @@ class TrainState:
             best_values=values.clone(),
             final_values=values.clone(),
             until=torch.zeros(len(values), dtype=torch.int64),
+            best_step=torch.zeros(len(values), dtype=torch.int64),
             best_loss=torch.full((len(values),), math.inf),
             waited=torch.zeros(len(values), dtype=torch.int64),
             rates=torch.ones(layers, len(values), device=values.device),
@@ -162,7 +167,7 @@ class Trainer:
 
     @property
     def finished(self) -> bool:
-        """Whether nothing is left to train, be it but of what comes before a refit."""
+        """Whether the present pass has nothing left to train (see `passes`)."""
         return self.state.interval >= self.intervals or bool(self.stopped.all())
 
     def train(self, on_interval: Callable[[TrainState], None] = lambda state: None) -> TrainState:
@@ -189,7 +194,7 @@ class Trainer:
             yield
 
     def run_interval(self) -> None:
-        """Carry out the next interval: its steps, then the validation."""
+        """Carry out the next interval: its steps, then the validation or, on all rows, a note of the members that end with it."""
         self.run_steps(self.state.interval)
         self.state.interval += 1
         step = min(self.state.interval * self.config.interval, self.config.steps)
@@ -216,9 +221,7 @@ class Trainer:
     def _begin_refit(self) -> None:
         """Start anew from the same initial values, on all rows."""
         state = self.state
-        for record in state.history:
-            if record["best"]:
-                state.until[int(record["member"])] = int(record["step"])
+        state.until.copy_(state.best_step)
         state.values.copy_(self._initial)
         for start in (state.first, state.second):
             start.zero_()
@@ -341,6 +344,7 @@ class Trainer:
         going = ~self.stopped
         better = going & (loss < state.best_loss)
         state.best_loss = torch.where(better, loss, state.best_loss)
+        state.best_step[better] = step
         chosen = better.to(self.device)
         state.best_values[chosen] = state.values[chosen]
         counting = torch.tensor([step >= share * config.steps for share in config.each("beta_warmup")])

@@ -58,7 +58,7 @@ def compile_function(
         what: Its name in messages, e.g. ``"step"``.
 
     Returns:
-        A function that passes the check. It raises `ValueError` for inputs of other shapes or strides, which what is compiled
+        A function that passes the check. It raises `ValueError` for inputs of another form, which what is compiled
         would read as if they were those of the example.
 
     Raises:
@@ -66,8 +66,8 @@ def compile_function(
     """
     example = [x.detach() for x in example]
     if not all(x.is_contiguous() for x in example):
-        raise ValueError("an input of the example is not contiguous")
-    shapes = [x.shape for x in example]
+        raise CompilationError("an input is not contiguous")
+    forms = [(x.shape, x.dtype) for x in example]
     with computing_scope():  # validation of distributions reads values, and the library is to run on one thread
         try:
             # Here and not above: they take a second to import, and belong to torch's inner parts.
@@ -78,11 +78,11 @@ def compile_function(
             graph = make_fx(function)(*example)
             _prepare(cache_folder())
             package = cache_folder() / f"{_fingerprint(graph, example)}.pt2"
-            compiled = _load(package, shapes)
+            compiled = _load(package, forms)
             if compiled is None:
                 _log.info("compiling the %s, which takes about a minute", what)
                 _build(graph, example, package)
-                compiled = _load(package, shapes)
+                compiled = _load(package, forms)
             if compiled is None:
                 raise RuntimeError("what was built cannot be loaded")
             try:
@@ -100,7 +100,7 @@ def compile_function(
     return compiled
 
 
-def _load(package: Path, shapes: Sequence[torch.Size]) -> TensorFunction | None:
+def _load(package: Path, forms: Sequence[tuple[torch.Size, torch.dtype]]) -> TensorFunction | None:
     """A package of the cache; None if it is not there, or damaged: then it is removed."""
     if not package.is_file():
         return None
@@ -111,10 +111,11 @@ def _load(package: Path, shapes: Sequence[torch.Size]) -> TensorFunction | None:
         return None
 
     def checked(*inputs: Tensor) -> Tensor:
-        for x, shape in zip(inputs, shapes, strict=True):
-            if x.shape != shape or not x.is_contiguous():
+        for x, (shape, dtype) in zip(inputs, forms, strict=True):
+            if (x.shape, x.dtype, x.device.type) != (shape, dtype, "cpu") or not x.is_contiguous():
                 raise ValueError(
-                    f"an input of shape {tuple(x.shape)} where a contiguous one of {tuple(shape)} is needed"
+                    f"an input of {x.dtype} and shape {tuple(x.shape)} on {x.device}, where a contiguous one of {dtype} and "
+                    f"{tuple(shape)} on the CPU is needed"
                 )
         return compiled(*inputs)
 

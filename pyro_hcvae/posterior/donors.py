@@ -17,6 +17,7 @@ from torch import Tensor
 
 from pyro_hcvae.data.codec import RecipeCodec
 from pyro_hcvae.data.features import indicators
+from pyro_hcvae.errors import InputError
 
 Floats = NDArray[np.float64]
 Positions = NDArray[np.int64]
@@ -77,12 +78,17 @@ class StructureDonors:
         weights: How much each row counts, shape ``(rows,)``.
         seed: Of the forest.
 
+    Raises:
+        InputError: If no row is known in whole.
+
     References:
         Meinshausen (2006), Quantile Regression Forests, JMLR 7
     """
 
     def __init__(self, codec: RecipeCodec, frame: pd.DataFrame, weights: Floats, *, seed: int = 0) -> None:
         whole = frame[list(codec.schema.recipe_columns)].notna().all(axis=1).to_numpy()
+        if not whole.any():
+            raise InputError("no recipe of the table is known in whole, so that none can lend its structure")
         frame, weights = frame[whole], weights[whole]
         self._codec = codec
         self._packed = codec.encode(frame)
@@ -95,7 +101,15 @@ class StructureDonors:
         self._leaves = LeafDonors(self._forest.apply(features), weights)
 
     def lend(self, packed: Tensor, rng: np.random.Generator) -> Tensor:
-        """For each of packed rows ``(N, W)`` a donor's packed row, with the row's own conditions in the place of the donor's."""
+        """Choose a donor for each row.
+
+        Args:
+            packed: At least one encoded row ``(N, W)``; only the conditions and the wanted performance are used.
+            rng: Source of randomness.
+
+        Returns:
+            The donors' packed rows ``(N, W)``, with the rows' own conditions in the place of the donors'.
+        """
         leaves = self._forest.apply(self._features(packed))
         tree = rng.integers(_TREES, size=len(leaves))
         chosen = self._leaves.draw(leaves[np.arange(len(leaves)), tree], tree, rng)[:, 0]

@@ -89,7 +89,7 @@ def draw_numbers(model: HierarchicalCVAE, layout: Layout, packed: Tensor, *, see
     Args:
         model: Trained members.
         layout: Where each site lies in a packed row.
-        packed: Encoded rows ``(N, W)`` with whole structures; only these and the conditions are used.
+        packed: At least one encoded row ``(N, W)``, with whole structures; only these and the conditions are used.
         seed: Fixes the draws.
         tries: Latents among which is chosen.
 

@@ -172,10 +172,15 @@ def _fit_ours(
         network.start_at({site: _stacked([each[site] for each in levels]) for site in levels[0]})
     settings = TrainConfig(
         members=len(repeats), seed=config.seed, steps=config.steps, final_beta=training.kl_weights[0],
-        compile=config.compile,
+        compile=config.compile, refit=False,
     )  # fmt: skip
     restored = None
     if state is not None:
+        if missing := set(TrainState.TENSORS) - set(state):
+            raise InputError(
+                f"{checkpoint} was written by another version, which trained otherwise (no {', '.join(sorted(missing))}). "
+                "Remove it; its training then starts again"
+            )
         restored = TrainState.start(state["values"], len(network.latent_dims))
         restored.interval = int(state["interval"])
         for name in TrainState.TENSORS:

@@ -13,9 +13,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from sklearn.exceptions import NotFittedError
 
-from pyro_hcvae import RecipeDesigner, RecipeSchema, RecipeTable, TrainConfig
+from pyro_hcvae import InputError, RecipeDesigner, RecipeSchema, RecipeTable, TrainConfig
 from pyro_hcvae.data.features import indicators
 from pyro_hcvae.data.validity import is_valid
 from pyro_hcvae.posterior.search import SearchConfig
@@ -52,8 +53,13 @@ def test_members_as_they_stopped_are_kept_beside_those_of_all_rows(laboratory: P
     score = designer.score(designer.table, draws=16)
     assert score > designer.before_refit().score(designer.table, draws=16)  # of rows that they had set aside, too
     assert designer.score(designer.table, draws=16) == score
-    # Runs of earlier versions, and those with refit = false, have but one kind.
+    # Without the file nobody is left who has not seen what was set aside.
     (tmp_path / "copy" / "stopped.safetensors").unlink()
+    with pytest.raises(InputError, match="stopped.safetensors is missing"):
+        RecipeDesigner.load(tmp_path / "copy")
+    # Runs of earlier versions, and those with refit = false, have but one kind.
+    weights = tmp_path / "copy" / "weights.safetensors"
+    save_file(load_file(weights), weights, {"format": "pyro-hcvae 3"})
     alone = RecipeDesigner.load(tmp_path / "copy")
     assert alone.before_refit().network is alone.network
 

@@ -100,7 +100,7 @@ def test_a_step_in_the_cache_is_not_built_again(cache: Path, monkeypatch: pytest
     # What is compiled looks neither at shapes nor at strides: what would be read wrongly is refused.
     assert again._step_function is not None
     values, gradient, packed, *batch = example(again)
-    for wrong in (packed.transpose(0, 1).contiguous().transpose(0, 1), packed[:2]):
+    for wrong in (packed.transpose(0, 1).contiguous().transpose(0, 1), packed[:2], packed.double()):
         with pytest.raises(ValueError, match="contiguous one of"):
             again._step_function(values, gradient, wrong, *batch)
     other = example(metals_alone(config(members=3, batch_size=8)))

@@ -135,7 +135,7 @@ def test_members_are_trained_anew_on_all_rows_for_as_long_as_served_them_best() 
     assert state.history == stopped.history
     assert torch.equal(state.best_values, stopped.values)
     best = [max(r["step"] for r in state.history if r["member"] == m and r["best"]) for m in range(3)]
-    assert state.until.tolist() == best
+    assert state.until.tolist() == state.best_step.tolist() == best
     assert len(set(best)) > 1
     # The same by hand: all rows in the place of those that were not set aside.
     rows, codec = data()

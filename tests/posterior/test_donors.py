@@ -8,12 +8,13 @@ import pytest
 import torch
 from pyro import poutine
 
-from pyro_hcvae import InputError, RecipeDesigner, TrainConfig
+from pyro_hcvae import InputError, RecipeDesigner, RecipeSchema, RecipeTable, TrainConfig
 from pyro_hcvae.data.codec import RecipeCodec
 from pyro_hcvae.data.features import indicators
 from pyro_hcvae.posterior.donors import LeafDonors, StructureDonors
 from pyro_hcvae.posterior.predictive import draw_numbers, drawing_scope, structure_only
-from tests.laboratories import SMALL, tiny_codec, tiny_model, tiny_table
+from tests.inference.test_rule_weights import RULE
+from tests.laboratories import SMALL, TINY_TOML, tiny_codec, tiny_frame, tiny_model, tiny_table
 
 
 def test_donors_come_from_the_leaf_of_the_tree() -> None:
@@ -72,6 +73,8 @@ def test_what_counts_little_or_is_known_in_part_lends_little_or_nothing() -> Non
     partial = frame.assign(A=frame["A"].where(~heavy, np.nan))
     lent = StructureDonors(codec, partial, np.ones(len(frame))).lend(asked, np.random.default_rng(0))
     assert not (codec.decode(lent)["A"] > 0).any()
+    with pytest.raises(InputError, match="known in whole"):
+        StructureDonors(codec, frame.assign(A=np.nan), np.ones(len(frame)))
 
 
 def test_numbers_of_a_given_structure_are_those_of_its_posterior() -> None:
@@ -106,6 +109,18 @@ def test_numbers_of_a_given_structure_are_those_of_its_posterior() -> None:
     assert max(apart) > 0.2  # the prior's would have been others
 
 
+def test_each_row_keeps_its_own_structure_and_conditions() -> None:
+    model, _, codec = tiny_model(seeds=(0, 1), stir=0.3)
+    _, packed = tiny_codec()
+    layout, rows = codec.layout, packed[:41]  # no multiple of the members
+    drawn = draw_numbers(model, layout, rows, seed=0)
+    assert drawn.shape == rows.shape
+    conditions = layout.condition_features
+    assert torch.equal(drawn[:, :conditions], rows[:, :conditions])
+    for name in structure_only(model, layout.unpack(rows[None])).values:
+        assert torch.equal(drawn[:, layout.slices[name]], rows[:, layout.slices[name]]), name
+
+
 @pytest.fixture(scope="module")
 def designer() -> RecipeDesigner:
     table = tiny_table()
@@ -124,17 +139,29 @@ def test_a_share_of_the_draws_borrows_and_the_others_are_as_without(designer: Re
     assert borrowed[~same].all()
     assert not borrowed[same].all()  # this model has ideas of its own
     assert all(tuple(row) in known for row in indicators(designer.schema, all_of_them))
-    recipes = all_of_them[columns].round(6)
-    assert recipes.merge(designer.table.frame[columns].round(6), how="inner").drop_duplicates().shape[0] < len(recipes)
+    # Their numbers are not the donors'.
+    raw = pd.concat(designer.sample(asked, 20, borrowed=1.0, as_drawn=True, seed=5))[columns].round(6)
+    table = designer.table.frame[columns].round(6).drop_duplicates()
+    assert len(raw.merge(table, how="inner")) < 0.1 * len(raw)
     pd.testing.assert_frame_equal(half, pd.concat(designer.sample(asked, 20, borrowed=0.5, seed=5)))
     pd.testing.assert_frame_equal(plain[asked.columns.drop(columns)], half[asked.columns.drop(columns)])
     assert not half.equals(pd.concat(designer.sample(asked, 20, borrowed=0.5, seed=6)))
 
 
-def test_recipes_that_break_rules_lend_as_seldom_as_they_are_learned_from(designer: RecipeDesigner) -> None:
-    weights = designer.table.recipe_weights() * designer._row_weights()
-    ours = designer.donors._leaves._sums
-    assert ours[-1] == pytest.approx(weights.sum() * 100)  # every row stands in a leaf of each of the hundred trees
+def test_recipes_that_break_rules_lend_as_seldom_as_they_are_learned_from() -> None:
+    schema = RecipeSchema.from_toml(TINY_TOML + RULE.format("false"))
+    table = RecipeTable.from_frame(tiny_frame(), schema, source="tiny")
+    shares = []
+    for weight in (1.0, 0.01):
+        train = TrainConfig(members=1, steps=2, batch_size=16, refit=False, broken_rule_weight=weight)
+        fitted = RecipeDesigner(schema, model=SMALL, train=train).fit(table)
+        shares.append((pd.concat(fitted.sample(table.frame, 5, borrowed=1.0))["A"] > 0).mean())
+    assert shares[1] < 0.1 * shares[0]
+
+
+def test_few_draws_may_borrow_nothing(designer: RecipeDesigner) -> None:
+    for seed in range(6):
+        assert len(next(designer.sample(designer.table.frame.iloc[:1], borrowed=0.5, seed=seed))) == 1
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.5])

@@ -29,7 +29,7 @@ def training(history: pd.DataFrame) -> Figure:
     low, high = settled.min(), settled.quantile(0.98)
     if high > low:
         losses.set_ylim(low - 0.1 * (high - low), high + 0.15 * (high - low))
-    losses.set(xlabel="step", ylabel="validation loss [nats per recipe]", title="loss; mark: weights that were kept")
+    losses.set(xlabel="step", ylabel="validation loss [nats per recipe]", title="loss; mark: best step")
     losses.legend(loc="upper right", fontsize=7)
 
     names = [c.removeprefix("rate ") for c in history.columns if c.startswith("rate ")]

@@ -12,11 +12,13 @@ from pyro_hcvae.designer import RecipeDesigner
 def training_section(designer: RecipeDesigner) -> Section:
     """Loss, rates and schedules, and what each member came to."""
     history, config = designer.history, designer.config.train
+    refitted = designer.before_refit().network is not designer.network
+    anew = " Each was then trained anew on all recipes, for as many steps as its best one." if refitted else ""
     picture = Picture.of(
         training(history),
         "Three panels over the training steps: validation loss of each member; rates of the latent layers; beta and "
         "gamma.",
-        "Left: loss on recipes that each member had set aside; the mark is where its weights were kept. Middle: how "
+        "Left: loss on recipes that each member had set aside; the mark is its best step. Middle: how "
         "many nats "
         "each latent layer carries (mean and range over the members). Right: beta, and the factors gamma that keep "
         "any layer from "
@@ -29,7 +31,7 @@ def training_section(designer: RecipeDesigner) -> Section:
             f"{config.members} members, replicates with initial values, minibatches and set-aside recipes of their "
             "own, were trained "
             f"for at most {config.steps} steps of {config.batch_size} recipes, with final beta "
-            f"{_values(config.each('final_beta'))}. Member m draws everything from seed {config.seed} + m.",
+            f"{_values(config.each('final_beta'))}. Member m draws everything from seed {config.seed} + m.{anew}",
         ],
         [picture],
         [Listing.of("Members", _members(history))],
