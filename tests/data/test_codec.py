@@ -129,6 +129,7 @@ def shares_row_by_row(codec, block, presence, scaled):
             logits[np.flatnonzero(present > 0)[0]] = 0.0  # the reference
             out[row] = np.exp(logits - logits.max())
             out[row] /= out[row].sum()
+            out[row, ~(present > 0)] = 0.0  # whatever is not known of the others
         if np.isnan(present).any() or np.isnan(logits).any():
             out[row, present > 0] = np.nan
         out[row, np.isnan(present)] = np.nan
