@@ -37,9 +37,10 @@ from pyro_hcvae.inference.engine import TrainState
 
 _ROW = "file row"
 _BEGUN = ".begun"
-_REFIT = "trained anew on all rows"
 _FORMAT = "pyro-hcvae 3"
 """Changes with the meaning of the tensors: those of another format have the same shapes, and would be read as nonsense."""
+_REFIT = f"{_FORMAT}, trained anew on all rows"
+"""Of weights beside which others lie. Not an entry of its own: safetensors writes several in any order, and bits would differ."""
 
 
 class RunFolder:
@@ -170,10 +171,10 @@ class RunFolder:
             weights: Of the members.
             stopped: Of the members as they stopped early; None: they are the same.
         """
-        kinds = {} if stopped is None else {_REFIT: "yes"}
+        kind = {} if stopped is None else {"format": _REFIT}
         for file, named in (("stopped.safetensors", stopped), ("weights.safetensors", weights)):
             if named is not None:
-                self._tensors(file, {name: tensor.detach().cpu().contiguous() for name, tensor in named.items()}, kinds)
+                self._tensors(file, {name: tensor.detach().cpu().contiguous() for name, tensor in named.items()}, kind)
         (self.path / "checkpoint.safetensors").unlink(missing_ok=True)
         for name in (_BEGUN, ".*.csv.*", ".*.safetensors.*", ".*.toml.*", ".*.json.*", ".*.txt.*"):
             for stale in self.path.glob(name):  # left by a process that was killed while it wrote
@@ -189,7 +190,7 @@ class RunFolder:
         Raises:
             InputError: If they were, and the file is missing: without it none is left that has not seen what it set aside.
         """
-        if _REFIT not in self._load_tensors("weights.safetensors")[1]:
+        if self._load_tensors("weights.safetensors")[1]["format"] != _REFIT:
             return None
         return self._load_tensors("stopped.safetensors")[0]
 
@@ -234,13 +235,13 @@ class RunFolder:
         write_atomically(self.path / name, text.encode())
 
     def _tensors(self, name: str, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
-        write_atomically(self.path / name, save_tensors(dict(tensors), metadata | {"format": _FORMAT}))
+        write_atomically(self.path / name, save_tensors(dict(tensors), {"format": _FORMAT} | metadata))
 
     def _load_tensors(self, name: str) -> tuple[dict[str, Tensor], dict[str, str]]:
         try:
             with safe_open(self.path / name, framework="pt", device="cpu") as file:
                 metadata = dict(file.metadata() or {})
-                if metadata.get("format") != _FORMAT:
+                if metadata.get("format") not in (_FORMAT, _REFIT):
                     raise InputError(
                         f"{self.path / name} was written by another version, whose model was laid out differently: fit again, "
                         f"from experiments.csv beside it if need be"
