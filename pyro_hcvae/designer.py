@@ -229,8 +229,9 @@ class RecipeDesigner:
         folder = RunFolder(run)
         folder.require(finished=True)
         designer = cls._from_folder(folder)
-        designer.network = designer._network_with(folder.load_weights(), f"{run}: weights.safetensors")
-        if (stopped := folder.load_stopped()) is not None:
+        weights, stopped = folder.load_weights()
+        designer.network = designer._network_with(weights, f"{run}: weights.safetensors")
+        if stopped is not None:
             designer._stopped = designer._network_with(stopped, f"{run}: stopped.safetensors")
         designer.history = folder.load_history()
         return designer

@@ -192,13 +192,15 @@ class RecipeCodec:
                     numbers.append(self._decode_step(block, first[:, 0], rest[0]))
         # All numbers in one matrix, in memory column by column as pandas keeps it: no copy of each column is made.
         matrix = np.concatenate([part.T for part in numbers]).T
-        frame = pd.DataFrame(matrix if written is None else written(matrix), columns=self._numbers.copy(), copy=False)
+        frame = pd.DataFrame(
+            matrix if written is None else written(matrix), columns=self.number_columns.copy(), copy=False
+        )
         for name, values in codes.items():
             frame.insert(self.schema.recipe_columns.index(name), name, values)
         return frame
 
     @cached_property
-    def _numbers(self) -> pd.Index:
+    def number_columns(self) -> pd.Index:
         """Recipe columns that hold numbers; making an index of text takes as long as decoding some hundred rows."""
         return pd.Index(
             [name for block in self.schema.blocks if not isinstance(block, Category) for name in block.names()]

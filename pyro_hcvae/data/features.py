@@ -88,7 +88,7 @@ class RecipeFeatures:
     def conditions(self, frame: pd.DataFrame) -> Floats:
         """Standardised conditions and performance, shape ``(B, C)``; 0 where unknown."""
         with np.errstate(divide="ignore", invalid="ignore"):
-            return np.nan_to_num(np.clip(self.codec.encode_conditions(frame), -FURTHEST, FURTHEST), nan=0.0)
+            return finite(self.codec.encode_conditions(frame))
 
     def recipe(self, frame: pd.DataFrame) -> Floats:
         """Indicators and numbers, shape ``(B, I + N)``: the space of all distances between recipes."""
@@ -111,6 +111,12 @@ class RecipeFeatures:
             numbers = numbers + rng.normal(scale=JITTER, size=numbers.shape)  # NaN, no number, stays NaN
             conditions = conditions + rng.normal(scale=JITTER, size=conditions.shape)
         return np.column_stack([indicators, np.nan_to_num(numbers, nan=0.0), conditions])
+
+
+def finite(standardised: Floats) -> Floats:
+    """The same numbers, cut at `FURTHEST` (the log of a ratio of 0 is not finite); 0 where unknown."""
+    cut: Floats = np.nan_to_num(np.clip(standardised, -FURTHEST, FURTHEST), nan=0.0)
+    return cut
 
 
 def indicators(schema: RecipeSchema, frame: pd.DataFrame) -> Floats:

@@ -138,13 +138,11 @@ class WrittenValues:
 
     def __call__(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Draws as they would be written; columns that are no numbers of a recipe are passed on."""
-        names = [name for block in self._blocks for name in block.names()]
-        if not names:
+        names = self.codec.number_columns
+        if not len(names):
             return frame.copy()
         # One matrix for all of them: assigning columns to a frame costs more than everything else here.
-        numbers = pd.DataFrame(
-            self.numbers(frame[names].to_numpy(np.float64)), frame.index, pd.Index(names), copy=False
-        )
+        numbers = pd.DataFrame(self.numbers(frame[names].to_numpy(np.float64)), frame.index, names.copy(), copy=False)
         return pd.concat([numbers, frame.drop(columns=names)], axis=1)[list(frame.columns)]
 
     @property

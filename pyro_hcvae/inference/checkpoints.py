@@ -180,19 +180,15 @@ class RunFolder:
             for stale in self.path.glob(name):  # left by a process that was killed while it wrote
                 stale.unlink()
 
-    def load_weights(self) -> dict[str, Tensor]:
-        """Trained members, on the CPU wherever they were trained."""
-        return self._load_tensors("weights.safetensors")[0]
-
-    def load_stopped(self) -> dict[str, Tensor] | None:
-        """Members as they stopped early; None if they were not trained anew.
+    def load_weights(self) -> tuple[dict[str, Tensor], dict[str, Tensor] | None]:
+        """What `save_weights` wrote, on the CPU wherever the members were trained.
 
         Raises:
-            InputError: If they were, and the file is missing: without it none is left that has not seen what it set aside.
+            InputError: If a file is damaged, or if that of the members as they stopped early is missing where they were trained
+                anew: without it none is left that has not seen what it set aside.
         """
-        if self._load_tensors("weights.safetensors")[1]["format"] != _REFIT:
-            return None
-        return self._load_tensors("stopped.safetensors")[0]
+        weights, metadata = self._load_tensors("weights.safetensors")
+        return weights, self._load_tensors("stopped.safetensors")[0] if metadata["format"] == _REFIT else None
 
     def _experiments(self, schema: RecipeSchema) -> RecipeTable:
         path = self.path / "experiments.csv"

@@ -98,7 +98,7 @@ class TrainConfig(BaseModel):
             by: ``recipe``: another recipe, in a laboratory like those of the table; ``composition``: other metals or supports;
                 ``laboratory``: other feeds and contact times. Members then stop early by groups of that kind, and for other
                 laboratories hardly listen to the conditions: what holds for those of the table holds there alone
-                (docs/decisions/0015).
+                (docs/decisions/0015). Nor are they trained anew on all rows, which gains nothing there (0018).
         """
         usual = _UNSEEN_LABORATORY if by == "laboratory" else {}
         wanted = {**usual, "validation_group": by}

@@ -16,15 +16,11 @@ from sklearn.ensemble import RandomForestRegressor
 from torch import Tensor
 
 from pyro_hcvae.data.codec import RecipeCodec
-from pyro_hcvae.data.features import indicators
+from pyro_hcvae.data.features import finite, indicators
 from pyro_hcvae.errors import InputError
 
 Floats = NDArray[np.float64]
 Positions = NDArray[np.int64]
-_FAR = 10.0
-"""Standard deviations at which a condition feature is cut: the log of a ratio of 0 is not finite."""
-_TREES = 100
-_MIN_LEAF = 5
 
 
 class LeafDonors:
@@ -66,11 +62,59 @@ class LeafDonors:
         return donors
 
 
-class StructureDonors:
-    """Chooses recipes of a table for conditions: of a random tree of a forest, one from the leaf of the conditions.
+class ForestDonors:
+    """Chooses training rows for features: of a random tree of a forest, one from the leaf of the features.
 
-    The forest predicts the structure (which components, codes and states) from the condition features; the distribution of the
-    donors is that of a quantile regression forest, over recipes instead of one number.
+    The forest predicts the targets from the features; the distribution of the donors is that of a quantile regression forest,
+    over rows instead of one number.
+
+    Args:
+        features: Of the training rows, shape ``(B, C)``, all finite.
+        targets: What the forest predicts, shape ``(B, T)``; brought to one scale here.
+        weights: How much each row counts, shape ``(B,)``, above 0; None: all alike.
+        trees: Of the forest.
+        min_leaf: Fewest bootstrapped rows in a leaf.
+        seed: Of the forest.
+
+    References:
+        Meinshausen (2006), Quantile Regression Forests, JMLR 7
+    """
+
+    def __init__(
+        self,
+        features: Floats,
+        targets: Floats,
+        weights: Floats | None = None,
+        *,
+        trees: int = 100,
+        min_leaf: int = 5,
+        seed: int = 0,
+    ) -> None:
+        self._trees = trees
+        spread = targets.std(axis=0)
+        # One thread: the caller's settings stay.
+        forest = RandomForestRegressor(trees, min_samples_leaf=min_leaf, random_state=seed, n_jobs=1)
+        self._forest = forest.fit(features, targets / np.where(spread > 0, spread, 1.0), weights)
+        self._leaves = LeafDonors(self._forest.apply(features), weights)
+
+    def draw(self, features: Floats, rng: np.random.Generator, size: int = 1) -> Positions:
+        """Draw donors.
+
+        Args:
+            features: What they are for, shape ``(N, C)``, at least one row, all finite.
+            rng: Source of randomness.
+            size: Independent donors for each.
+
+        Returns:
+            Positions among the training rows, shape ``(N * size,)``; those of one row are adjacent.
+        """
+        leaves = self._forest.apply(features).repeat(size, axis=0)
+        tree = rng.integers(self._trees, size=len(leaves))
+        return self._leaves.draw(leaves[np.arange(len(leaves)), tree], tree, rng)[:, 0]
+
+
+class StructureDonors:
+    """Chooses recipes of a table for conditions, by a forest that predicts the structure: which components, codes and states.
 
     Args:
         codec: Scales of the conditions.
@@ -80,9 +124,6 @@ class StructureDonors:
 
     Raises:
         InputError: If no row is known in whole.
-
-    References:
-        Meinshausen (2006), Quantile Regression Forests, JMLR 7
     """
 
     def __init__(self, codec: RecipeCodec, frame: pd.DataFrame, weights: Floats, *, seed: int = 0) -> None:
@@ -93,12 +134,7 @@ class StructureDonors:
         self._codec = codec
         self._packed = codec.encode(frame)
         structure = indicators(codec.schema, frame)
-        spread = structure.std(axis=0)
-        # One thread: the forest is the same whatever the machine, and the caller's settings stay.
-        forest = RandomForestRegressor(_TREES, min_samples_leaf=_MIN_LEAF, random_state=seed, n_jobs=1)
-        features = self._features(self._packed)
-        self._forest = forest.fit(features, structure / np.where(spread > 0, spread, 1.0), weights)
-        self._leaves = LeafDonors(self._forest.apply(features), weights)
+        self._donors = ForestDonors(self._features(self._packed), structure, weights, seed=seed)
 
     def lend(self, packed: Tensor, rng: np.random.Generator) -> Tensor:
         """Choose a donor for each row.
@@ -110,14 +146,9 @@ class StructureDonors:
         Returns:
             The donors' packed rows ``(N, W)``, with the rows' own conditions in the place of the donors'.
         """
-        leaves = self._forest.apply(self._features(packed))
-        tree = rng.integers(_TREES, size=len(leaves))
-        chosen = self._leaves.draw(leaves[np.arange(len(leaves)), tree], tree, rng)[:, 0]
-        lent = self._packed[torch.from_numpy(chosen)]
+        lent = self._packed[torch.from_numpy(self._donors.draw(self._features(packed), rng))]
         width = self._codec.layout.condition_features
         return torch.cat([packed[:, :width], lent[:, width:]], dim=1)
 
     def _features(self, packed: Tensor) -> Floats:
-        conditions = packed[:, : self._codec.layout.condition_features].double().numpy()
-        features: Floats = np.nan_to_num(conditions.clip(-_FAR, _FAR), nan=0.0)
-        return features
+        return finite(packed[:, : self._codec.layout.condition_features].double().numpy())

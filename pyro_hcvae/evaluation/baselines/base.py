@@ -11,13 +11,12 @@ from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
 
 from pyro_hcvae.data.codec import RecipeCodec
+from pyro_hcvae.data.features import finite
 from pyro_hcvae.data.schema import Category, RecipeSchema
 from pyro_hcvae.data.table import RecipeTable
 
 Floats = NDArray[np.float64]
 Positions = NDArray[np.int64]
-_FAR = 10.0
-"""Standard deviations at which a condition feature is cut: the log of a ratio of 0 is not finite."""
 _POOL = 20_000
 
 
@@ -49,7 +48,7 @@ class Baseline(ABC):
 
     def features(self, frame: pd.DataFrame) -> Floats:
         """Standardised condition features and performance, shape ``(B, C)``, all finite; scales from the training rows."""
-        return np.clip(np.nan_to_num(self.codec.encode_conditions(frame), posinf=_FAR, neginf=-_FAR), -_FAR, _FAR)
+        return finite(self.codec.encode_conditions(frame))
 
     @abstractmethod
     def _fit(self, frame: pd.DataFrame, features: Floats, rng: np.random.Generator) -> None:

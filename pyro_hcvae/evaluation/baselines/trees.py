@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from sklearn.ensemble import RandomForestRegressor
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from pyro_hcvae.evaluation.baselines.base import (
@@ -17,7 +16,7 @@ from pyro_hcvae.evaluation.baselines.base import (
     recipe_frame,
     recipe_matrix,
 )
-from pyro_hcvae.posterior.donors import LeafDonors
+from pyro_hcvae.posterior.donors import ForestDonors, LeafDonors
 
 
 @dataclass
@@ -78,15 +77,8 @@ class ForestDonor(Baseline):
     def _fit(self, frame: pd.DataFrame, features: Floats, rng: np.random.Generator) -> None:
         self._recipes = frame[list(self.schema.recipe_columns)]
         targets = one_hot(self.schema, recipe_matrix(self.schema, frame))
-        spread = targets.std(axis=0)
-        forest = RandomForestRegressor(
-            self.trees, min_samples_leaf=self.min_leaf, random_state=int(rng.integers(2**31)), n_jobs=1
-        )
-        self._forest = forest.fit(features, targets / np.where(spread > 0, spread, 1.0))
-        self._leaves = LeafDonors(self._forest.apply(features))
+        seed = int(rng.integers(2**31))
+        self._donors = ForestDonors(features, targets, trees=self.trees, min_leaf=self.min_leaf, seed=seed)
 
     def _draw(self, features: Floats, draws_per_row: int, rng: np.random.Generator) -> pd.DataFrame:
-        leaves = self._forest.apply(features).repeat(draws_per_row, axis=0)
-        tree = rng.integers(self.trees, size=len(leaves))
-        donors = self._leaves.draw(leaves[np.arange(len(leaves)), tree], tree, rng)
-        return self._recipes.iloc[donors[:, 0]]
+        return self._recipes.iloc[self._donors.draw(features, rng, draws_per_row)]
