@@ -7,7 +7,7 @@ import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -38,7 +38,7 @@ from pyro_hcvae.model.compilation import CompilationError
 from pyro_hcvae.model.config import Compile, ModelConfig
 from pyro_hcvae.model.hierarchical import HierarchicalCVAE
 from pyro_hcvae.posterior.compiled_draws import CompiledDraws, worth_compiling
-from pyro_hcvae.posterior.donors import StructureDonors
+from pyro_hcvae.posterior.donors import StructureDonors, which_borrow
 from pyro_hcvae.posterior.guidance import guided
 from pyro_hcvae.posterior.importance import log_marginal
 from pyro_hcvae.posterior.partial import Completion, complete_rows
@@ -332,7 +332,7 @@ class RecipeDesigner:
             borrowed: Share of draws that borrow their structure (which components, codes and steps) from a recipe of the table
                 that was measured under conditions like theirs; the model draws the numbers (`StructureDonors`).
             guidance: How many times as many are drawn; those are kept that the predictor holds likely to show the wanted
-                performance (`guided`). 1: what the model says, as it is.
+                performance (`guided`), among what is borrowed and the rest alike. 1: what the model says, as it is.
             as_drawn: Whether numbers stay as drawn, and are not brought to the values that the table repeats (`WrittenValues`).
             compilation: Whether the model's pass is compiled: ``auto`` for millions of draws at once, always, or never. Draws are
                 the same but where rounding decides (`CompiledDraws`).
@@ -353,34 +353,40 @@ class RecipeDesigner:
         asked = conditions[[*self.schema.condition_columns, self.schema.performance.name]]
         many = draws_per_row * guidance
         compiled = self._compile_draws(compilation, len(asked) * many)
+        draw = partial(self._draw, compiled=compiled, borrowed=borrowed, guidance=guidance, as_drawn=as_drawn)
         if guidance == 1:
-            yield from self._draw(asked, many, compiled, borrowed=borrowed, as_drawn=as_drawn, seed=seed)
+            yield from draw(asked, many, seed=seed)
             return
         at_once = max(1, _GUIDED_DRAWS // many)
         for number, start in enumerate(range(0, len(asked), at_once)):
             part = asked.iloc[start : start + at_once]
-            several = self._draw(part, many, compiled, borrowed=borrowed, as_drawn=as_drawn, seed=seed + number)
-            yield guided(pd.concat(several), self.predictor, draws_per_row, seed=seed + number)
+            kinds = which_borrow(borrowed, 0, len(part) * draws_per_row, seed=seed + number).repeat(guidance)
+            several = pd.concat(draw(part, many, seed=seed + number))
+            yield guided(several, self.predictor, guidance, kinds=kinds, seed=seed + number)
 
     def _draw(
         self,
         asked: pd.DataFrame,
         draws_per_row: int,
-        compiled: CompiledDraws | None,
         *,
+        compiled: CompiledDraws | None,
         borrowed: float,
+        guidance: int,
         as_drawn: bool,
         seed: int,
     ) -> Iterator[pd.DataFrame]:
+        """All draws; those among which guidance chooses one (``guidance`` adjacent ones) borrow together or not at all."""
         packed, layout = self.codec.encode(asked), self.codec.layout
         draws = draw_recipes(self.network, layout, packed, draws_per_row, seed=seed, compiled=compiled)
+        start = 0
         for chunk, (rows, drawn) in enumerate(draws):
-            if borrowed:
-                rng = np.random.default_rng([seed, chunk])
-                some = torch.from_numpy(np.flatnonzero(rng.random(len(rows)) < borrowed))
-                if len(some):
-                    lent = self.donors.lend(packed[rows[some]], rng)
-                    drawn[some] = draw_numbers(self.network, layout, lent, seed=mixed_seed(seed, chunk))
+            choice = np.arange(start, start + len(rows)) // guidance
+            start += len(rows)
+            borrows = which_borrow(borrowed, int(choice[0]), int(choice[-1]) + 1, seed=seed)[choice - choice[0]]
+            if borrows.any():
+                some = torch.from_numpy(np.flatnonzero(borrows))
+                lent = self.donors.lend(packed[rows[some]], np.random.default_rng([seed, chunk, 2]))
+                drawn[some] = draw_numbers(self.network, layout, lent, seed=mixed_seed(seed, chunk))
             beside = asked.iloc[rows.numpy()]
             recipes = self.codec.decode(drawn, None if as_drawn else self.known.written.numbers)
             yield pd.concat([recipes.set_index(beside.index), beside], axis=1)

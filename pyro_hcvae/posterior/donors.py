@@ -23,6 +23,23 @@ Floats = NDArray[np.float64]
 Positions = NDArray[np.int64]
 
 
+def which_borrow(share: float, start: int, stop: int, *, seed: int) -> NDArray[np.bool_]:
+    """Which draws of a long sequence borrow; the answer for a draw is the same wherever a chunk begins.
+
+    Args:
+        share: Probability of each.
+        start: First draw that is asked for.
+        stop: The draw after the last.
+        seed: Of the sequence.
+
+    Returns:
+        Shape ``(stop - start,)``.
+    """
+    source = np.random.PCG64([seed, 0, 1])
+    source.advance(start)
+    return np.random.Generator(source).random(stop - start) < share
+
+
 class LeafDonors:
     """Training rows that lie in each leaf of each tree.
 

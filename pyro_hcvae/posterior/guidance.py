@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from pyro_hcvae.posterior.performance import PerformancePredictor
 
@@ -13,7 +14,14 @@ _SD_OVER_MEAN_ERROR = math.sqrt(math.pi / 2)
 """Standard deviation of a Gaussian over its mean absolute deviation."""
 
 
-def guided(draws: pd.DataFrame, predictor: PerformancePredictor, keep: int, *, seed: int) -> pd.DataFrame:
+def guided(
+    draws: pd.DataFrame,
+    predictor: PerformancePredictor,
+    one_of: int,
+    *,
+    kinds: NDArray[np.bool_] | None = None,
+    seed: int,
+) -> pd.DataFrame:
     r"""Keep some draws of each row of conditions, likelier the better they fit the performance that is wanted there.
 
     The model says :math:`p(x \mid c, y^\star)`, the predictor :math:`p(y^\star \mid x, c)` from its own fit. Their product is
@@ -24,7 +32,9 @@ def guided(draws: pd.DataFrame, predictor: PerformancePredictor, keep: int, *, s
         draws: Recipe, condition and performance columns; draws for one row of conditions are adjacent and share its label in the
             index, equally many for each. The performance is the wanted one.
         predictor: Fitted on the same table as the model.
-        keep: Draws of each row that are kept.
+        one_of: One of so many draws is kept.
+        kinds: Kind of each draw, shape ``(len(draws),)``; of each kind the same share is kept, and a row has a multiple of
+            ``one_of`` of each. None: all are of one kind.
         seed: Fixes which.
 
     Returns:
@@ -42,8 +52,12 @@ def guided(draws: pd.DataFrame, predictor: PerformancePredictor, keep: int, *, s
         -0.5 * ((wanted - predicted["mean"].to_numpy(np.float64)) / sd) ** 2 - np.log(sd), nan=0.0
     )
     rng = np.random.default_rng(seed)
-    keys = (log_weight + rng.gumbel(size=len(draws))).reshape(rows, -1)
-    best = np.argpartition(-keys, keep - 1, axis=1)[:, :keep]
-    chosen = rng.permuted(best, axis=1) + keys.shape[1] * np.arange(rows)[:, None]
-    kept: pd.DataFrame = draws.iloc[chosen.ravel()]
-    return kept
+    keys = log_weight + rng.gumbel(size=len(draws))
+    group = 2 * np.arange(rows).repeat(len(draws) // rows) + (0 if kinds is None else kinds)
+    best_first = np.lexsort((-keys, group))
+    ordered = group[best_first]
+    sizes = np.bincount(ordered)
+    place = np.arange(len(draws)) - (np.cumsum(sizes) - sizes)[ordered]
+    kept = best_first[place * one_of < sizes[ordered]]
+    chosen: pd.DataFrame = draws.iloc[rng.permuted(kept.reshape(rows, -1), axis=1).ravel()]
+    return chosen

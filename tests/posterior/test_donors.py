@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,7 +13,7 @@ from pyro import poutine
 from pyro_hcvae import InputError, RecipeDesigner, RecipeSchema, RecipeTable, TrainConfig
 from pyro_hcvae.data.codec import RecipeCodec
 from pyro_hcvae.data.features import indicators
-from pyro_hcvae.posterior.donors import LeafDonors, StructureDonors
+from pyro_hcvae.posterior.donors import LeafDonors, StructureDonors, which_borrow
 from pyro_hcvae.posterior.predictive import draw_numbers, drawing_scope, structure_only
 from tests.inference.test_rule_weights import RULE
 from tests.laboratories import SMALL, TINY_TOML, tiny_codec, tiny_frame, tiny_model, tiny_table
@@ -146,6 +148,28 @@ def test_a_share_of_the_draws_borrows_and_the_others_are_as_without(designer: Re
     pd.testing.assert_frame_equal(half, pd.concat(designer.sample(asked, 20, borrowed=0.5, seed=5)))
     pd.testing.assert_frame_equal(plain[asked.columns.drop(columns)], half[asked.columns.drop(columns)])
     assert not half.equals(pd.concat(designer.sample(asked, 20, borrowed=0.5, seed=6)))
+
+
+def test_as_many_of_guided_draws_borrow(designer: RecipeDesigner) -> None:
+    asked = designer.table.frame.iloc[:30]
+    known = {tuple(row) for row in indicators(designer.schema, designer.table.frame)}
+
+    def new(**options: Any) -> float:
+        drawn = pd.concat(designer.sample(asked, 20, seed=5, **options))
+        return float(np.mean([tuple(row) not in known for row in indicators(designer.schema, drawn)]))
+
+    assert new(borrowed=1.0, guidance=4) == 0.0
+    assert new(borrowed=0.5, guidance=4) == pytest.approx(0.5 * new(guidance=4), abs=0.05)
+
+
+def test_which_draws_borrow_does_not_depend_on_chunks() -> None:
+    whole = which_borrow(0.3, 0, 5000, seed=7)
+    assert whole.mean() == pytest.approx(0.3, abs=0.03)
+    parts = [which_borrow(0.3, start, stop, seed=7) for start, stop in ((0, 1), (1, 2046), (2046, 5000))]
+    np.testing.assert_array_equal(np.concatenate(parts), whole)
+    assert (which_borrow(0.3, 0, 5000, seed=8) != whole).any()
+    assert not which_borrow(0.0, 0, 100, seed=7).any()
+    assert which_borrow(1.0, 0, 100, seed=7).all()
 
 
 def test_recipes_that_break_rules_lend_as_seldom_as_they_are_learned_from() -> None:

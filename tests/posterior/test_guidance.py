@@ -34,8 +34,8 @@ def draws(amounts: list[float], wanted: float, label: int = 0) -> pd.DataFrame:
     return frame.assign(A=amounts, Yield=wanted).set_index(pd.Index([label] * len(amounts)))
 
 
-def choose(frame: pd.DataFrame, keep: int, scale: float = 1.0, seed: int = 0) -> pd.DataFrame:
-    return guided(frame, cast("PerformancePredictor", TenTimesA(scale)), keep, seed=seed)
+def choose(frame: pd.DataFrame, one_of: int, scale: float = 1.0, seed: int = 0, **options: Any) -> pd.DataFrame:
+    return guided(frame, cast("PerformancePredictor", TenTimesA(scale)), one_of, seed=seed, **options)
 
 
 def test_with_a_sure_predictor_the_best_are_kept_row_by_row() -> None:
@@ -49,8 +49,17 @@ def test_with_a_sure_predictor_the_best_are_kept_row_by_row() -> None:
 def test_draws_are_kept_in_proportion_to_their_likelihood() -> None:
     scale = 10 / np.sqrt(np.pi / 2)  # a standard deviation of 10
     frame = draws([5.0, 6.0] * 4000, 50.0).set_index(np.repeat(np.arange(4000), 2))
-    share = float((choose(frame, 1, scale=float(scale))["A"] == 5.0).mean())
+    share = float((choose(frame, 2, scale=float(scale))["A"] == 5.0).mean())
     assert share == pytest.approx(1 / (1 + np.exp(-0.5)), abs=0.025)
+
+
+def test_of_each_kind_the_same_share_is_kept() -> None:
+    both = pd.concat([draws([1.0, 2.0, 3.0, 4.0], 40.0, label=7), draws([4.0, 3.0, 2.0, 1.0], 40.0, label=3)])
+    kinds = np.array([False, False, True, True, True, True, True, True])
+    kept = choose(both, 2, scale=0.1, kinds=kinds)
+    assert kept.index.tolist() == [7, 7, 3, 3]
+    assert set(kept.loc[7, "A"]) == {2.0, 4.0}
+    assert set(kept.loc[3, "A"]) == {4.0, 3.0}
 
 
 def test_no_draw_comes_twice_and_an_unknown_wish_guides_nothing() -> None:
