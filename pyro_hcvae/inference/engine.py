@@ -206,9 +206,19 @@ class Trainer:
             self._validate(step)
 
     def finish(self) -> TrainState:
-        """Put each member's parameters into the model: those of its end on all rows, or those of its best validation."""
-        self.state.values.copy_(self.state.final_values if self.refitting else self.state.best_values)
-        return self.state
+        """Put each member's parameters into the model: those of its end on all rows, or those of its best validation.
+
+        A member that diverged on all rows, but not before, stays as it stopped.
+        """
+        state, values = self.state, self.state.best_values
+        if self.refitting:
+            sound = torch.isfinite(state.final_values).all(dim=1)
+            if not sound.all():
+                lost = ", ".join(map(str, (~sound).nonzero().flatten().tolist()))
+                _log.warning("trained anew on all rows, these members diverged and stay as they stopped: %s", lost)
+            values = torch.where(sound[:, None], state.final_values, values)
+        state.values.copy_(values)
+        return state
 
     def model_at(self, values: Tensor) -> HierarchicalCVAE:
         """A copy of the model on the CPU with other parameters, shape ``(M, P)``, e.g. those of the best validation."""

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is 
 
 def train(device: str, compilation: str) -> Trainer:
     rows, codec = data()
-    config = TrainConfig(**CONFIG.model_dump() | {"compile": compilation, "steps": 40})
+    config = TrainConfig(**CONFIG.model_dump() | {"compile": compilation, "steps": 40, "refit": True})
     network = HierarchicalCVAE(codec.schema, len(codec.feature_names), SMALL, seeds=config.seeds).to(device)
     run = Trainer(network, rows, config)
     run.train()
@@ -27,6 +27,8 @@ def train(device: str, compilation: str) -> Trainer:
 def test_a_training_on_the_device_agrees_with_one_on_the_cpu(compilation: str) -> None:
     reference, run = train("cpu", "never"), train("cuda", compilation)
     assert run.engine == ("CUDA graph" if compilation == "auto" else "eager step: compile is never")
+    assert run.refitting
+    assert torch.equal(run.state.until, reference.state.until)
     assert torch.allclose(run.state.best_loss, reference.state.best_loss, atol=1e-3)
     assert (run.state.values.cpu() - reference.state.values).abs().max() < 1e-3
 

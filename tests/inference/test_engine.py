@@ -158,6 +158,21 @@ def test_members_that_diverged_are_not_trained_again() -> None:
     assert not run.refitting
 
 
+def test_a_member_that_diverges_on_all_rows_stays_as_it_stopped(caplog: pytest.LogCaptureFixture) -> None:
+    sound, run = trainer(REFIT), trainer(REFIT)
+    expected = sound.train()
+
+    def spoil(state: TrainState) -> None:
+        if run.refitting:
+            state.values[1] = torch.nan
+
+    with caplog.at_level("WARNING"):
+        state = run.train(spoil)
+    assert torch.equal(state.values[1], expected.best_values[1])
+    assert torch.equal(state.values[[0, 2]], expected.values[[0, 2]])
+    assert "stay as they stopped: 1" in caplog.text
+
+
 def test_steps_need_not_be_a_multiple_of_the_interval() -> None:
     run = trainer(CONFIG.model_copy(update={"steps": 25}))
     state = run.train()
