@@ -6,7 +6,8 @@ The table is one of the simulated laboratory, so that anyone can repeat it. Ever
     draw     packed draws (`draw_recipes`)
     decode   packed draws that are there already -> columns of the table (`RecipeCodec.decode`)
     sample   what a user calls: rows of conditions -> data frames (`RecipeDesigner.sample`)
-    compiled draw, compiled sample   the same with a compiled pass (`CompiledDraws`; whole chunks only)
+    as drawn the same, but numbers stay as drawn (``as_drawn=True``) in the place of written as people write them
+    compiled draw, compiled sample, compiled as drawn   the same with a compiled pass (`CompiledDraws`; whole chunks only)
 
 Shown are medians over the rounds of the process CPU time, as recipes a second, and how many times as long as the floor it takes.
 Memory is what the process holds, over what it held before, while draws are made and thrown away chunk by chunk.
@@ -103,8 +104,9 @@ def variants(
     def decode(drawn: list[torch.Tensor]) -> int:
         return sum(len(codec.decode(x)) for x in drawn)
 
-    def sample(compilation: Compile) -> int:
-        return sum(len(frame) for frame in designer.sample(asked, draws_per_row, compilation=compilation))
+    def sample(compilation: Compile, *, as_drawn: bool = False) -> int:
+        frames = designer.sample(asked, draws_per_row, as_drawn=as_drawn, compilation=compilation)
+        return sum(len(frame) for frame in frames)
 
     drawn = [x for _, x in draw_recipes(network, codec.layout, packed, draws_per_row, seed=0)]
     out = {
@@ -112,9 +114,14 @@ def variants(
         "draw": partial(draw, None),
         "decode": partial(decode, drawn),
         "sample": partial(sample, "never"),
+        "as drawn": partial(sample, "never", as_drawn=True),
     }
     if compiled is not None:
-        out |= {"compiled draw": partial(draw, compiled), "compiled sample": partial(sample, "always")}
+        out |= {
+            "compiled draw": partial(draw, compiled),
+            "compiled sample": partial(sample, "always"),
+            "compiled as drawn": partial(sample, "always", as_drawn=True),
+        }
     return out
 
 
@@ -200,10 +207,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.json:
         print(json.dumps({"rows": rows, "memory": grown}))
         return
-    print("variant          members  draws a row  recipes/s  x floor")
+    print("variant            members  draws a row  recipes/s  x floor")
     for row in rows:
         print(
-            f"{row['variant']:<15}  {row['members']:7d}  {row['draws_per_row']:11d}"
+            f"{row['variant']:<17}  {row['members']:7d}  {row['draws_per_row']:11d}"
             f"  {row['recipes_per_second']:9.0f}  {row['floor_ratio']:7.2f}"
         )
     for entry in grown:

@@ -21,7 +21,7 @@ def test_benchmark_of_sampling(capsys: pytest.CaptureFixture[str]) -> None:
         (members, draws_per_row, variant)
         for members in (1, 2)
         for draws_per_row in (1, 10)
-        for variant in ("floor", "draw", "decode", "sample")
+        for variant in ("floor", "draw", "decode", "sample", "as drawn")
     ]
     for row in out["rows"]:
         assert row["recipes_per_second"] > 0
