@@ -56,7 +56,8 @@ def command(
     run's table repeats are written as that value. With --borrow 0.5 half of the draws take their structure from a recipe that
     was measured under conditions like theirs, and only their numbers from the model: they look more like what is made there, and
     hold fewer combinations that nobody has tried. With --guidance draws follow the wanted performance more closely: the
-    predictor, which shares nothing with the model, has a say in which are kept.
+    predictor, which shares nothing with the model, has a say in which are kept. With both, half of the draws that are written
+    borrow all the same.
 
     Examples:
       pyro-hcvae sample runs/drm --conditions held_out.csv --draws-per-row 20 --seed 1 --out draws.csv
