@@ -50,9 +50,7 @@ def test_members_shared_among_processes_come_to_the_end_of_one_process() -> None
 @pytest.mark.slow
 @pytest.mark.thorough
 def test_processes_stop_where_one_process_would() -> None:
-    impatient = TrainConfig(
-        **SHARED.model_dump() | {"steps": 800, "patience": 1, "beta_warmup": 0.0, "interval": 5}
-    )
+    impatient = TrainConfig(**SHARED.model_dump() | {"steps": 800, "patience": 1, "beta_warmup": 0.0, "interval": 5})
     alone, shared = trainer(impatient), trainer(impatient)
     alone.train()
     train_in_processes(shared)
