@@ -28,7 +28,7 @@ def fitted() -> tuple[RecipeDesigner, RecipeTable]:
     """A short fit on four fifths of the recipes, and the rows of the others, one a recipe."""
     table = RecipeTable.read(Path(PATH), RecipeSchema.load("drm"))
     train, test = next(folds(table.recipe_ids(), 5, seed=0))
-    designer = RecipeDesigner(table.schema, train=TrainConfig(members=2, steps=400))
+    designer = RecipeDesigner(table.schema, train=TrainConfig(members=2, steps=400, refit=False))
     return designer.fit(table.select(train)), one_row_per_recipe(table.select(test), seed=0)
 
 

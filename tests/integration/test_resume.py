@@ -25,7 +25,7 @@ mixture_components = 2
 
 [train]
 members = 2
-steps = 300
+steps = 100
 interval = 10
 batch_size = 16
 """
@@ -83,7 +83,7 @@ def test_kill_at_random_times_and_resume_to_the_same_bits(
     fit_here(*files, tmp_path / "whole")
     rng = random.Random(7)
     run = tmp_path / "killed"
-    # At odd moments: before the first interval is on disk, a few of the 30 later, and when members are trained anew on all rows.
+    # At odd moments: before the first interval is on disk, a few later, and when members are trained anew on all rows.
     moments = ((run / "config.toml").exists, lambda: lines(run) > 8, lambda: anew(run))
     arguments: tuple[object, ...] = (*files, run)
     for has_come in moments:
