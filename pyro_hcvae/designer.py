@@ -355,14 +355,14 @@ class RecipeDesigner:
         compiled = self._compile_draws(compilation, len(asked) * many)
         draw = partial(self._draw, compiled=compiled, borrowed=borrowed, guidance=guidance, as_drawn=as_drawn)
         if guidance == 1:
-            yield from draw(asked, many, seed=seed)
+            yield from (frame for frame, _ in draw(asked, many, seed=seed))
             return
         at_once = max(1, _GUIDED_DRAWS // many)
         for number, start in enumerate(range(0, len(asked), at_once)):
-            part = asked.iloc[start : start + at_once]
-            kinds = which_borrow(borrowed, 0, len(part) * draws_per_row, seed=seed + number).repeat(guidance)
-            several = pd.concat(draw(part, many, seed=seed + number))
-            yield guided(several, self.predictor, guidance, kinds=kinds, seed=seed + number)
+            part, part_seed = asked.iloc[start : start + at_once], mixed_seed(seed, number)
+            frames, borrow = zip(*draw(part, many, seed=part_seed), strict=True)
+            several, kinds = pd.concat(frames), np.concatenate(borrow)
+            yield guided(several, self.predictor, guidance, rows=len(part), kinds=kinds, seed=part_seed)
 
     def _draw(
         self,
@@ -374,22 +374,22 @@ class RecipeDesigner:
         guidance: int,
         as_drawn: bool,
         seed: int,
-    ) -> Iterator[pd.DataFrame]:
-        """All draws; those among which guidance chooses one (``guidance`` adjacent ones) borrow together or not at all."""
+    ) -> Iterator[tuple[pd.DataFrame, NDArray[np.bool_]]]:
+        """All draws, and which of them borrow: ``guidance`` adjacent ones together, so that guidance can keep the share."""
         packed, layout = self.codec.encode(asked), self.codec.layout
         draws = draw_recipes(self.network, layout, packed, draws_per_row, seed=seed, compiled=compiled)
         start = 0
         for chunk, (rows, drawn) in enumerate(draws):
-            choice = np.arange(start, start + len(rows)) // guidance
+            group = np.arange(start, start + len(rows)) // guidance
             start += len(rows)
-            borrows = which_borrow(borrowed, int(choice[0]), int(choice[-1]) + 1, seed=seed)[choice - choice[0]]
+            borrows = which_borrow(borrowed, int(group[0]), int(group[-1]) + 1, seed=seed)[group - group[0]]
             if borrows.any():
                 some = torch.from_numpy(np.flatnonzero(borrows))
                 lent = self.donors.lend(packed[rows[some]], np.random.default_rng([seed, chunk, 2]))
                 drawn[some] = draw_numbers(self.network, layout, lent, seed=mixed_seed(seed, chunk))
             beside = asked.iloc[rows.numpy()]
             recipes = self.codec.decode(drawn, None if as_drawn else self.known.written.numbers)
-            yield pd.concat([recipes.set_index(beside.index), beside], axis=1)
+            yield pd.concat([recipes.set_index(beside.index), beside], axis=1), borrows
 
     def _compile_draws(self, compilation: Compile, draws: int) -> CompiledDraws | None:
         """The compiled pass if it is wanted for so many draws, can be had, and there is a whole chunk to use it for."""

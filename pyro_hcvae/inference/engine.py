@@ -275,12 +275,13 @@ class Trainer:
 
     def _choose(self, batch: tuple[Tensor, ...]) -> StepFunction:
         """Decide how steps are carried out, from the settings and the planned work alone: a resumed run decides alike."""
-        config, example = self.config, (self.state.values, self._gradient, *batch)
+        # Initial values, and not the present ones: a resumed run may hold a member that has diverged.
+        config, example = self.config, (self._initial, self._gradient, *batch)
         with pyro.validation_enabled(True):  # once: from here on every value has the form of this one
-            self._gradients(*example)
+            self._gradients.pure(*example)
         if self.device.type == "cuda" and config.compile != "never":
             self.engine = "CUDA graph"
-            return CudaGraph(self._gradients, example)
+            return CudaGraph(self._gradients, (self.state.values, *example[1:]))
         plan = worth_compiling(config.steps, config.members, config.batch_size)
         step, self.engine = choose_step(self._gradients, example, config.compile, plan)
         return step

@@ -19,6 +19,7 @@ def guided(
     predictor: PerformancePredictor,
     one_of: int,
     *,
+    rows: int,
     kinds: NDArray[np.bool_] | None = None,
     seed: int,
 ) -> pd.DataFrame:
@@ -29,12 +30,12 @@ def guided(
     not known guides nothing.
 
     Args:
-        draws: Recipe, condition and performance columns; draws for one row of conditions are adjacent and share its label in the
-            index, equally many for each. The performance is the wanted one.
+        draws: Recipe, condition and performance columns; draws for one row of conditions are adjacent, equally many for each.
+            The performance is the wanted one.
         predictor: Fitted on the same table as the model.
-        one_of: One of so many draws is kept.
-        kinds: Kind of each draw, shape ``(len(draws),)``; of each kind the same share is kept, and a row has a multiple of
-            ``one_of`` of each. None: all are of one kind.
+        one_of: One of so many draws is kept: of all draws of a row that are of one kind, not of each few in turn.
+        rows: Rows of conditions.
+        kinds: Kind of each draw, shape ``(len(draws),)``; a row has a multiple of ``one_of`` of each. None: all are of one kind.
         seed: Fixes which.
 
     Returns:
@@ -44,7 +45,6 @@ def guided(
         Kool et al. (2019), Stochastic Beams and Where to Find Them, arXiv:1903.06059
     """
     schema = predictor.schema
-    rows = draws.index.nunique()
     predicted = predictor.predict(draws[list(schema.recipe_columns)], draws[list(schema.condition_columns)])
     wanted = draws[schema.performance.name].to_numpy(np.float64)
     sd = _SD_OVER_MEAN_ERROR * predicted["scale"].to_numpy(np.float64)

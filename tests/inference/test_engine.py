@@ -166,11 +166,21 @@ def test_a_member_that_diverges_on_all_rows_stays_as_it_stopped(caplog: pytest.L
         if run.refitting:
             state.values[1] = torch.nan
 
+    kept: list[TrainState] = []
+
+    def note(state: TrainState) -> None:
+        spoil(state)
+        kept.append(copy(state))
+
     with caplog.at_level("WARNING"):
-        state = run.train(spoil)
+        state = run.train(note)
     assert torch.equal(state.values[1], expected.best_values[1])
     assert torch.equal(state.values[[0, 2]], expected.values[[0, 2]])
     assert "stay as they stopped: 1" in caplog.text
+    # It is so, too, if the run is interrupted and goes on.
+    from_there = next(state for state in kept if state.values[1].isnan().any())
+    resumed = trainer(REFIT, from_there)
+    assert torch.equal(resumed.train().values, state.values)
 
 
 def test_steps_need_not_be_a_multiple_of_the_interval() -> None:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from numpy.typing import NDArray
 from pyro import poutine
 
 from pyro_hcvae import InputError, RecipeDesigner, RecipeSchema, RecipeTable, TrainConfig
 from pyro_hcvae.data.codec import RecipeCodec
 from pyro_hcvae.data.features import indicators
+from pyro_hcvae.posterior import predictive
 from pyro_hcvae.posterior.donors import LeafDonors, StructureDonors, which_borrow
 from pyro_hcvae.posterior.predictive import draw_numbers, drawing_scope, structure_only
 from tests.inference.test_rule_weights import RULE
@@ -160,6 +163,43 @@ def test_as_many_of_guided_draws_borrow(designer: RecipeDesigner) -> None:
 
     assert new(borrowed=1.0, guidance=4) == 0.0
     assert new(borrowed=0.5, guidance=4) == pytest.approx(0.5 * new(guidance=4), abs=0.05)
+
+
+def test_chunks_change_nothing_about_who_borrows(designer: RecipeDesigner, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The designer has two members: chunks of ten draws part the threes among which guidance chooses."""
+    monkeypatch.setattr(predictive, "CHUNK_ROWS", 10)
+    monkeypatch.setattr("pyro_hcvae.designer._GUIDED_DRAWS", 600)
+    asked, columns = designer.table.frame.iloc[:60], list(designer.schema.recipe_columns)
+    known = {tuple(row) for row in indicators(designer.schema, designer.table.frame)}
+
+    def new(**options: Any) -> NDArray[np.bool_]:
+        drawn = pd.concat(designer.sample(asked, 20, seed=5, **options))
+        return np.array([tuple(row) not in known for row in indicators(designer.schema, drawn)])
+
+    plain, half = (pd.concat(designer.sample(asked, 20, seed=5, borrowed=share))[columns] for share in (0.0, 0.5))
+    differs = (plain.to_numpy() != half.to_numpy()).any(axis=1)
+    expected = which_borrow(0.5, 0, len(half), seed=5)
+    assert not differs[~expected].any()
+    assert differs[expected].mean() > 0.95
+    # Blocks of ten rows: each keeps its share.
+    free, guided = new(guidance=3), new(guidance=3, borrowed=0.5)
+    for block in np.split(guided, 6):
+        assert block.mean() == pytest.approx(0.5 * free.mean(), abs=0.12)
+    # What guidance is told is what was done.
+    seen: list[tuple[NDArray[Any], NDArray[np.bool_]]] = []
+
+    def note(draws: pd.DataFrame, *_: object, kinds: NDArray[np.bool_], **__: object) -> pd.DataFrame:
+        seen.append((indicators(designer.schema, draws), kinds))
+        return draws
+
+    monkeypatch.setattr("pyro_hcvae.designer.guided", note)
+    list(designer.sample(asked, 20, seed=5, guidance=3, borrowed=0.5))
+    assert len(seen) == 6
+    for structures, kinds in seen:
+        assert (kinds.reshape(-1, 3) == kinds[::3, None]).all()
+        assert all(tuple(row) in known for row in structures[kinds])
+        assert not all(tuple(row) in known for row in structures[~kinds])
+    assert any((a != b).any() for (_, a), (_, b) in itertools.pairwise(seen))
 
 
 def test_which_draws_borrow_does_not_depend_on_chunks() -> None:

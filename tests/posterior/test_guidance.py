@@ -35,7 +35,8 @@ def draws(amounts: list[float], wanted: float, label: int = 0) -> pd.DataFrame:
 
 
 def choose(frame: pd.DataFrame, one_of: int, scale: float = 1.0, seed: int = 0, **options: Any) -> pd.DataFrame:
-    return guided(frame, cast("PerformancePredictor", TenTimesA(scale)), one_of, seed=seed, **options)
+    predictor = cast("PerformancePredictor", TenTimesA(scale))
+    return guided(frame, predictor, one_of, rows=frame.index.nunique(), seed=seed, **options)
 
 
 def test_with_a_sure_predictor_the_best_are_kept_row_by_row() -> None:
@@ -86,5 +87,8 @@ def test_guided_samples_come_nearer_to_what_is_wanted() -> None:
         return float(np.abs(predicted - drawn["Yield"].to_numpy()).mean())
 
     assert error(guidance=4) < 0.9 * error()
+    # Rows of one label are rows of their own.
+    twice = asked.iloc[[0, 0, 1]].set_axis([0, 0, 1])
+    assert pd.concat(designer.sample(twice, guidance=4, borrowed=0.5)).index.tolist() == [0, 0, 1]
     with pytest.raises(InputError, match="guidance"):
         next(designer.sample(asked, guidance=0))
