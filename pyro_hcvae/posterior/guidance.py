@@ -20,7 +20,7 @@ def guided(
     one_of: int,
     *,
     rows: int,
-    kinds: NDArray[np.bool_] | None = None,
+    kinds: NDArray[np.bool_],
     seed: int,
 ) -> pd.DataFrame:
     r"""Keep some draws of each row of conditions, likelier the better they fit the performance that is wanted there.
@@ -35,7 +35,7 @@ def guided(
         predictor: Fitted on the same table as the model.
         one_of: One of so many draws is kept: of all draws of a row that are of one kind, not of each few in turn.
         rows: Rows of conditions.
-        kinds: Kind of each draw, shape ``(len(draws),)``; a row has a multiple of ``one_of`` of each. None: all are of one kind.
+        kinds: Kind of each draw, shape ``(len(draws),)``; a row has a multiple of ``one_of`` of each.
         seed: Fixes which.
 
     Returns:
@@ -53,11 +53,9 @@ def guided(
     )
     rng = np.random.default_rng(seed)
     keys = log_weight + rng.gumbel(size=len(draws))
-    group = 2 * np.arange(rows).repeat(len(draws) // rows) + (0 if kinds is None else kinds)
+    group = 2 * np.arange(rows).repeat(len(draws) // rows) + kinds
     best_first = np.lexsort((-keys, group))
-    ordered = group[best_first]
-    sizes = np.bincount(ordered)
-    place = np.arange(len(draws)) - (np.cumsum(sizes) - sizes)[ordered]
-    kept = best_first[place * one_of < sizes[ordered]]
+    of_group = pd.Series(best_first).groupby(group[best_first])
+    kept = best_first[of_group.cumcount() * one_of < of_group.transform("size")]
     chosen: pd.DataFrame = draws.iloc[rng.permuted(kept.reshape(rows, -1), axis=1).ravel()]
     return chosen

@@ -8,6 +8,7 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 import pytest
+from numpy.typing import NDArray
 
 from pyro_hcvae import InputError, RecipeDesigner, TrainConfig
 from pyro_hcvae.posterior.guidance import guided
@@ -34,9 +35,12 @@ def draws(amounts: list[float], wanted: float, label: int = 0) -> pd.DataFrame:
     return frame.assign(A=amounts, Yield=wanted).set_index(pd.Index([label] * len(amounts)))
 
 
-def choose(frame: pd.DataFrame, one_of: int, scale: float = 1.0, seed: int = 0, **options: Any) -> pd.DataFrame:
+def choose(
+    frame: pd.DataFrame, one_of: int, scale: float = 1.0, seed: int = 0, kinds: NDArray[np.bool_] | None = None
+) -> pd.DataFrame:
     predictor = cast("PerformancePredictor", TenTimesA(scale))
-    return guided(frame, predictor, one_of, rows=frame.index.nunique(), seed=seed, **options)
+    kinds = np.zeros(len(frame), dtype=bool) if kinds is None else kinds
+    return guided(frame, predictor, one_of, rows=frame.index.nunique(), kinds=kinds, seed=seed)
 
 
 def test_with_a_sure_predictor_the_best_are_kept_row_by_row() -> None:
