@@ -4,6 +4,7 @@ import importlib
 import inspect
 import os
 import re
+import shutil
 from functools import reduce
 from importlib.metadata import version as version_of
 from pathlib import Path
@@ -13,6 +14,7 @@ from sphinx.environment import BuildEnvironment
 from sphinx.util import logging
 
 import pyro_hcvae
+from pyro_hcvae import RecipeDesigner, RecipeSchema, RecipeTable, TrainConfig, VirtualLab
 
 project = "pyro-hcvae"
 author = "the pyro-hcvae authors"
@@ -30,9 +32,10 @@ exclude_patterns = ["_build", "**.ipynb_checkpoints"]
 myst_enable_extensions = ["dollarmath", "amsmath", "colon_fence", "deflist"]
 myst_heading_anchors = 3
 
-# Every tutorial is run when the pages are built; an error in one of them is an error of the build.
+# Every tutorial is run when the pages are built; an error in one of them is an error of the build. The limit is for what never
+# ends: on a busy machine a cell of half a minute may take several.
 nb_execution_mode = "force"
-nb_execution_timeout = 120
+nb_execution_timeout = 900
 nb_execution_raise_on_error = True
 nb_execution_show_tb = True
 nb_execution_in_temp = True
@@ -67,13 +70,24 @@ def linkcode_resolve(domain: str, info: dict[str, str]) -> str | None:
     return f"https://github.com/pyro-hcvae/pyro-hcvae/blob/main/{path.as_posix()}#L{line}"
 
 
+def train(app: Sphinx) -> None:
+    """Make the run folder that pages load, so that each need not train a model of its own; they find it by the variable RUN."""
+    folder = Path(app.doctreedir) / "run"
+    shutil.rmtree(folder, ignore_errors=True)  # of a build before
+    table = RecipeTable.from_frame(VirtualLab().experiments(recipes=100, seed=0), RecipeSchema.load("drm"))
+    settings = TrainConfig(members=3, steps=200, compile="never")  # too short for anything but pages that build quickly
+    RecipeDesigner(table.schema, train=settings).fit(table, out=folder)
+    os.environ["RUN"] = str(folder)
+
+
 def spread(app: Sphinx, env: BuildEnvironment, docnames: list[str]) -> None:
     """Deal the pages out: with `-j` a process reads neighbours in the alphabet, and those that take long are neighbours."""
     docnames[:] = docnames[::2] + docnames[1::2]
 
 
 def setup(app: Sphinx) -> None:
-    """Spread the pages, and warn of modules that the API page leaves out; the command line describes itself."""
+    """Train, spread the pages, and warn of modules that the API page leaves out; the command line describes itself."""
+    app.connect("builder-inited", train)
     app.connect("env-before-read-docs", spread)
     listed = set(re.findall(r"automodule:: (\S+)", (Path(app.srcdir) / "api.md").read_text(encoding="utf-8")))
     for path in sorted((Path(app.srcdir).parent / "pyro_hcvae").rglob("*.py")):

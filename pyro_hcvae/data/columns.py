@@ -96,6 +96,23 @@ def matrix_of(frame: pd.DataFrame, columns: Sequence[str]) -> NDArray[np.float64
     return frame[list(columns)].to_numpy(dtype=np.float64)
 
 
+def with_columns(frame: pd.DataFrame, new: Mapping[str, NDArray[Any]]) -> pd.DataFrame:
+    """A copy of a frame with other cells ``(rows,)`` in some of its columns.
+
+    Numbers are put in place all at once: a frame whose columns are set one after another keeps each in a memory of its own, which
+    makes both setting and reading slow.
+    """
+    names = frame.columns.tolist()
+    columns = [new[name] if name in new else frame[name].array for name in names]
+    floats = {name: np.asarray(x) for name, x in zip(names, columns, strict=True) if x.dtype == np.float64}
+    numbers = np.array([*floats.values()], dtype=np.float64).reshape(len(floats), len(frame))
+    out = pd.DataFrame(numbers.T, index=frame.index, columns=[*floats], copy=False)
+    for i, (name, column) in enumerate(zip(names, columns, strict=True)):
+        if name not in floats:
+            out.insert(i, name, column)
+    return out
+
+
 def row_hashes(frame: pd.DataFrame, columns: Sequence[str]) -> NDArray[np.uint64]:
     """A number for each row that is the same where rows are: to nine decimals, -0 as 0. Shape ``(rows,)``."""
     hashes = np.zeros(len(frame), dtype=np.uint64)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pyro_hcvae.data.columns import matrix_of
+from pyro_hcvae.data.columns import matrix_of, with_columns
 from pyro_hcvae.data.schema import Amounts, Category, Fractions, RecipeSchema, Step
 
 Floats = NDArray[np.float64]
@@ -24,20 +24,22 @@ def round_to_grid(frame: pd.DataFrame, schema: RecipeSchema, keep: Collection[st
         schema: Declares the resolutions; a column without one is left as it is.
         keep: Columns that stay as they are; the others of a block share what these leave of its total or cap.
     """
-    out = frame.copy()
+    new: dict[str, Floats] = {}
     for block in schema.blocks:
         match block:
             case Amounts():
                 free = tuple(c for c in block.columns if c not in keep)
                 if block.resolution is not None and free:
-                    kept = frame[[c for c in block.columns if c in keep]].to_numpy(np.float64).sum(axis=1)
+                    kept = matrix_of(frame, [c for c in block.columns if c in keep]).sum(axis=1)
                     cap = None if block.max_total is None else block.max_total - kept
-                    out[list(free)] = _amounts(matrix_of(frame, free), block.resolution, cap)
+                    rounded = _amounts(matrix_of(frame, free), block.resolution, cap)
+                    new |= dict(zip(free, rounded.T, strict=True))
             case Fractions():
                 free = tuple(c for c in block.columns if c not in keep)
                 if block.resolution is not None and free:
-                    kept = frame[[c for c in block.columns if c in keep]].to_numpy(np.float64).sum(axis=1)
-                    out[list(free)] = _shares(matrix_of(frame, free), block.total - kept, block.resolution)
+                    kept = matrix_of(frame, [c for c in block.columns if c in keep]).sum(axis=1)
+                    rounded = _shares(matrix_of(frame, free), block.total - kept, block.resolution)
+                    new |= dict(zip(free, rounded.T, strict=True))
             case Step():
                 for column in block.columns:
                     if column.resolution is not None and column.name not in keep:
@@ -52,10 +54,10 @@ def round_to_grid(frame: pd.DataFrame, schema: RecipeSchema, keep: Collection[st
                         steps = np.clip(
                             _nearest(values, column.resolution), first, np.floor(high / column.resolution + 1e-9)
                         )
-                        out[column.name] = np.where(skip, values, _clean(steps * column.resolution))
+                        new[column.name] = np.where(skip, values, _clean(steps * column.resolution))
             case Category():
                 pass
-    return out
+    return with_columns(frame, new)
 
 
 def _amounts(values: Floats, resolution: float, cap: Floats | None) -> Floats:

@@ -25,6 +25,18 @@ def structural_problems(frame: pd.DataFrame, schema: RecipeSchema) -> pd.DataFra
         the schema allows; there is at least one component; codes exist; a step that was not done has no settings, and one
         that was done has all of them within their limits.
     """
+    return pd.DataFrame(_problems(frame, schema), index=frame.index)
+
+
+def is_valid(frame: pd.DataFrame, schema: RecipeSchema) -> NDArray[np.bool_]:
+    """Whether each row breaks no rule of `structural_problems`, shape ``(rows,)``."""
+    valid = np.ones(len(frame), dtype=np.bool_)
+    for broken in _problems(frame, schema).values():
+        valid &= ~broken
+    return valid
+
+
+def _problems(frame: pd.DataFrame, schema: RecipeSchema) -> dict[str, NDArray[np.bool_]]:
     broken: dict[str, NDArray[np.bool_]] = {}
     components = np.zeros(len(frame), dtype=bool)
     for block in schema.blocks:
@@ -53,13 +65,7 @@ def structural_problems(frame: pd.DataFrame, schema: RecipeSchema) -> pd.DataFra
             broken[f"{block.name}: sum too high"] = total > block.max_total * (1 + ROUNDING)
     if any(isinstance(block, Amounts | Fractions) for block in schema.blocks):
         broken["no component"] = ~components
-    return pd.DataFrame(broken, index=frame.index)
-
-
-def is_valid(frame: pd.DataFrame, schema: RecipeSchema) -> NDArray[np.bool_]:
-    """Whether each row breaks no rule of `structural_problems`, shape ``(rows,)``."""
-    problems: NDArray[np.bool_] = structural_problems(frame, schema).to_numpy(dtype=bool)
-    return np.asarray(~problems.any(axis=1))
+    return broken
 
 
 def _step_problems(frame: pd.DataFrame, block: Step) -> dict[str, NDArray[np.bool_]]:

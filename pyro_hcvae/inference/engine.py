@@ -20,6 +20,7 @@ from pyro_hcvae.inference.config import TrainConfig
 from pyro_hcvae.inference.objective import ScaledELBO
 from pyro_hcvae.inference.step import Gradients, StepFunction, bound_terms
 from pyro_hcvae.inference.streams import RecipeStream, TrainingData
+from pyro_hcvae.model.adam import adam_step
 from pyro_hcvae.model.hierarchical import HierarchicalCVAE
 from pyro_hcvae.model.scopes import computing_scope
 
@@ -135,7 +136,7 @@ class Trainer:
         self.state = TrainState.start(self._gradients.flat.values, len(self.dims))
         self._initial = self.state.values.clone()
         self._gradient = torch.zeros_like(self.state.values)
-        self._optimizer = self._adamw()
+        self._moving = self._parts()
         if state is not None:
             self.restore(state)
 
@@ -144,7 +145,7 @@ class Trainer:
         for name in TrainState.TENSORS:
             getattr(self.state, name).copy_(getattr(state, name))
         self.state.interval, self.state.history = state.interval, list(state.history)
-        self._optimizer = self._adamw()
+        self._moving = self._parts()
         self._show_all_rows(self.refitting)
 
     @property
@@ -237,7 +238,7 @@ class Trainer:
             start.zero_()
         state.rates.fill_(1.0)
         state.interval = 0
-        self._optimizer = self._adamw()
+        self._moving = self._parts()
         self._show_all_rows(True)
         _log.info("training anew on all rows, each member for as many steps as served it best")
 
@@ -271,7 +272,7 @@ class Trainer:
         assert self._step_function is not None
         rates = self._step_function(state.values, self._gradient, *batch)
         state.rates.mul_(0.9).add_(rates, alpha=0.1)
-        self._update(step, self._gradient)
+        self._update(step)
 
     def _choose(self, batch: tuple[Tensor, ...]) -> StepFunction:
         """Decide how steps are carried out, from the settings and the planned work alone: a resumed run decides alike."""
@@ -307,32 +308,24 @@ class Trainer:
         """``beta * gamma_l``, shape ``(L, M)``."""
         return self._beta(progress) * self._gamma(progress)
 
-    def _adamw(self) -> torch.optim.AdamW:
-        """Torch's optimizer over the state's own tensors: one parameter, or one a member if they learn at different rates."""
+    def _parts(self) -> list[tuple[Tensor, ...]]:
+        """Tensors that AdamW moves: values, gradient, moments, steps taken; all members as one, or each at its own rate."""
         state, config = self.state, self.config
-        tensors = [(state.values, state.first, state.second)]
-        if len(set(config.each("learning_rate"))) > 1:
-            tensors = list(zip(*tensors[0], strict=True))
-        optimizer = torch.optim.AdamW([{"params": [values]} for values, _, _ in tensors], fused=True)
+        whole = (state.values, self._gradient, state.first, state.second)
+        alike = len(set(config.each("learning_rate"))) == 1
         done = float(min(state.interval * config.interval, config.steps))
-        for values, first, second in tensors:
-            step = torch.tensor(done, device=self.device)
-            optimizer.state[values] = {"step": step, "exp_avg": first, "exp_avg_sq": second}
-        return optimizer
+        return [
+            (*part, torch.tensor(done, device=self.device)) for part in ([whole] if alike else zip(*whole, strict=True))
+        ]
 
-    def _update(self, step: int, gradient: Tensor) -> None:
+    def _update(self, step: int) -> None:
         """Clip the gradient in place, member by member, and take AdamW's step."""
         config = self.config
-        norm = torch.linalg.vector_norm(gradient, dim=1, keepdim=True)
-        gradient.mul_(config.clip_norm / norm.clamp(min=config.clip_norm))
-        groups = self._optimizer.param_groups
-        gradients = [gradient] if len(groups) == 1 else gradient.unbind()
-        for group, peak, grad in zip(groups, config.each("learning_rate"), gradients, strict=False):
-            warmup = min(100, config.steps)
-            group["lr"] = schedules.learning_rate(step, config.steps, peak, warmup_steps=warmup)
-            group["weight_decay"] = config.weight_decay
-            group["params"][0].grad = grad
-        self._optimizer.step()
+        norm = torch.linalg.vector_norm(self._gradient, dim=1, keepdim=True)
+        self._gradient.mul_(config.clip_norm / norm.clamp(min=config.clip_norm))
+        for part, peak in zip(self._moving, config.each("learning_rate"), strict=False):
+            rate = schedules.learning_rate(step, config.steps, peak, warmup_steps=min(100, config.steps))
+            adam_step(*([x] for x in part), rate=rate, weight_decay=config.weight_decay, decoupled=True)
 
     def _validation_set(self) -> tuple[RecipeBatch, Tensor, Tensor]:
         """Held-out rows of each member ``(M, V)``, their weights, and fixed noise; short members are padded."""

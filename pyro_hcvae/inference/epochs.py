@@ -22,6 +22,7 @@ from pyro_hcvae.inference import schedules
 from pyro_hcvae.inference.compilation import choose_step, worth_compiling
 from pyro_hcvae.inference.objective import ElboTerms, GivenNoise, ScaledELBO
 from pyro_hcvae.inference.step import BoundGradients, StepFunction
+from pyro_hcvae.model.adam import adam_step
 from pyro_hcvae.model.config import Compile
 from pyro_hcvae.model.scopes import computing_scope
 
@@ -204,7 +205,6 @@ class EpochTrainer:
                 getattr(self.state, name).copy_(state[name])
             self.state.epoch = int(state["epoch"])
         self._gradient = torch.zeros_like(self.state.values)
-        self._optimizer = self._adam()
 
     @property
     def going(self) -> NDArray[np.bool_]:
@@ -243,10 +243,7 @@ class EpochTrainer:
                 self._step_function(
                     self.state.values, self._gradient, self._gather(rows[i]), noise[i], real[i], weights
                 )
-                # Adam passes over a member without a gradient: one that has stopped, or that has no rows left.
-                for member, group in enumerate(self._optimizer.param_groups[0]["params"]):
-                    group.grad = self._gradient[member] if going[member] and i < self._steps[member] else None
-                self._optimizer.step()
+                self._update([m for m in range(len(self.seeds)) if going[m] and i < self._steps[m]])
         self.state.epoch += 1
         with computing_scope():
             self._validate(torch.from_numpy(going))
@@ -293,14 +290,12 @@ class EpochTrainer:
         step, self.engine = choose_step(self._gradients, example, self.config.compile, plan)
         return step
 
-    def _adam(self) -> torch.optim.Adam:
-        """Torch's optimizer over the state's own tensors, one parameter a member."""
+    def _update(self, members: Sequence[int]) -> None:
+        """Take Adam's step with members that have not stopped and have rows left."""
         state, config = self.state, self.config
-        members = list(state.values.unbind())
-        optimizer = torch.optim.Adam(members, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
-        for values, step, first, second in zip(members, state.taken, state.first, state.second, strict=True):
-            optimizer.state[values] = {"step": step, "exp_avg": first, "exp_avg_sq": second}
-        return optimizer
+        moving = (state.values, self._gradient, state.first, state.second, state.taken)
+        parts = ([x[m] for m in members] for x in moving)
+        adam_step(*parts, rate=config.learning_rate, weight_decay=config.weight_decay)
 
     @torch.no_grad()
     def _validate(self, going: Tensor) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor
 from pyro_hcvae.data.codec import condition_features, step_settings, transformed
 from pyro_hcvae.data.columns import matrix_of
 from pyro_hcvae.data.schema import Amounts, Category, Fractions, RecipeSchema, Step
+from pyro_hcvae.model.adam import adam_step
 from pyro_hcvae.model.scopes import computing_scope
 
 Floats = NDArray[np.float64]
@@ -147,10 +148,11 @@ def _learned(x: Tensor, y: Tensor, same: Tensor, blocks: Tensor) -> tuple[Tensor
     amplitude, common, noise = (torch.tensor(v, dtype=torch.float64, requires_grad=True) for v in start)
     of_block = torch.full((int(blocks.max()) + 1,), _FIRST_WEIGHT, dtype=torch.float64, requires_grad=True)
     own = torch.zeros(x.shape[1], dtype=torch.float64, requires_grad=True)
-    optimiser = torch.optim.Adam([of_block, own, amplitude, common, noise], lr=_RATE)
+    learned = [of_block, own, amplitude, common, noise]
+    first, second = ([torch.zeros_like(p) for p in learned] for _ in range(2))
+    taken = [torch.zeros(()) for _ in learned]
     with torch.enable_grad():
         for _ in range(_STEPS):
-            optimiser.zero_grad()
             rows, least = x * (of_block[blocks] + own).exp(), noise.exp() + _SMALLEST_NOISE
             covariance = _covariance(rows, same, amplitude.exp(), common.exp(), least)
             # What differentiating through the factor would give, at half of the cost: d misfit = tr((K^-1 - a a^T) dK) / 2.
@@ -158,8 +160,8 @@ def _learned(x: Tensor, y: Tensor, same: Tensor, blocks: Tensor) -> tuple[Tensor
             solved = inverse @ y
             slope = 0.5 * (inverse - solved[:, None] * solved)
             prior = 0.5 * (own**2).sum() + 0.125 * ((of_block - _FIRST_WEIGHT) ** 2).sum()
-            torch.autograd.backward((slope * covariance).sum() + prior)
-            optimiser.step()
+            gradients = torch.autograd.grad((slope * covariance).sum() + prior, learned)
+            adam_step(learned, gradients, first, second, taken, rate=_RATE, fused=False)
     with torch.no_grad():
         return (of_block[blocks] + own).exp(), amplitude.exp(), common.exp(), noise.exp() + _SMALLEST_NOISE
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from pyro_hcvae.data import sites
 from pyro_hcvae.data.codec import RecipeCodec
-from pyro_hcvae.data.columns import join_rows
+from pyro_hcvae.data.columns import join_rows, with_columns
 from pyro_hcvae.data.grid import round_to_grid
 from pyro_hcvae.data.schema import Category, Fractions, RecipeSchema, Step
 from pyro_hcvae.data.table import RecipeTable
@@ -190,21 +191,21 @@ def _agrees(drawn: pd.DataFrame, given: pd.DataFrame, schema: RecipeSchema) -> N
 
 def keep_given(drawn: pd.DataFrame, given: pd.DataFrame, schema: RecipeSchema) -> pd.DataFrame:
     """Put the given cells in place exactly; open shares take up what the given ones leave, in their drawn proportions."""
-    out = drawn.copy()
+    new: dict[str, NDArray[Any]] = {}
+    cells = given.iloc[0].to_dict()
     for block in schema.blocks:
         if isinstance(block, Fractions):
             columns = list(block.columns)
-            values = given[columns].to_numpy(np.float64)[0]
+            values = np.array([cells[name] for name in columns], dtype=np.float64)
             unknown = np.isnan(values)
             if unknown.any() and np.nansum(values) > 0:
-                shares = out[columns].to_numpy(np.float64).copy()
+                shares = drawn[columns].to_numpy(np.float64).copy()
                 rest = block.total - np.nansum(values)
                 drawn_rest = shares[:, unknown].sum(axis=1)
                 # Where no open share was drawn there is nothing to take up the rest: the sum stays wrong, the row is no recipe.
                 shares[:, unknown] *= (rest / np.where(drawn_rest > 0, drawn_rest, 1.0))[:, None]
-                out[columns] = shares
+                new |= dict(zip(columns, shares.T, strict=True))
     for name in schema.recipe_columns:
-        value = given[name].iloc[0]
-        if not pd.isna(value):
-            out[name] = value
-    return out
+        if not pd.isna(cells[name]):
+            new[name] = np.full(len(drawn), cells[name])
+    return with_columns(drawn, new)

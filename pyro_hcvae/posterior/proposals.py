@@ -146,7 +146,7 @@ def propose_recipes(
     candidates, asked, recipes, predicted = found.candidates, found.asked, found.recipes, found.predicted
     if recipes.empty:
         raise InputError(_nothing_found(candidates))
-    at = pd.DataFrame([dict(conditions.row)] * len(recipes))
+    at = pd.DataFrame(dict(conditions.row), index=recipes.index)
     against = judge(pd.concat([recipes, at], axis=1), schema, known.table.frame)
     utility = predicted["probability"].to_numpy(np.float64) * (1 - PENALTY) ** against.score
     points = known.scale.points(recipes)
@@ -247,7 +247,7 @@ def _whole(pending: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
 def allowed_recipes(request: Request, hard: Sequence[FeasibilityRule], recipes: pd.DataFrame) -> NDArray[np.bool_]:
     """Which recipes satisfy the constraints and break no hard rule, shape ``(B,)``."""
     good = request.constraints.satisfied(recipes)
-    at = pd.DataFrame([dict(request.conditions.row)] * len(recipes), index=recipes.index)
+    at = pd.DataFrame(dict(request.conditions.row), index=recipes.index)
     return np.asarray(good & ~broken_rules(pd.concat([recipes, at], axis=1), hard).to_numpy(dtype=bool).any(axis=1))
 
 

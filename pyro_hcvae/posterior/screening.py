@@ -153,7 +153,7 @@ class Screen:
         good = predicted["probability"].to_numpy(np.float64) >= self.least_probability
         recipes, predicted = recipes[good].reset_index(drop=True), predicted[good].reset_index(drop=True)
         performance = asked.codec.schema.performance
-        at = pd.DataFrame([{**asked.conditions.row, performance.name: np.nan}] * len(recipes))
+        at = pd.DataFrame({**asked.conditions.row, performance.name: np.nan}, index=recipes.index)
         at = at.reindex(columns=[*asked.codec.schema.condition_columns, performance.name])
         said = predicted_columns(performance, self.goal, predicted).add_prefix(PROPOSAL_PREFIX)
         frame = pd.concat([recipes, at, said], axis=1)

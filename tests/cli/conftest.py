@@ -19,7 +19,7 @@ mixture_components = 2
 
 [train]
 members = 2
-steps = 150
+steps = 80
 batch_size = 16
 """
 

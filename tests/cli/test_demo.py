@@ -16,6 +16,7 @@ def test_demo_ends_with_recipes_and_says_that_it_is_simulated(
 ) -> None:
     monkeypatch.setattr(demo, "_STEPS", 100)
     monkeypatch.setattr(demo, "_MEMBERS", 1)
+    monkeypatch.setattr(demo, "_RECIPES", 60)
     result = cli("demo", "--out", tmp_path / "demo")
     assert result.code == 0, result.err
     assert "SIMULATED" in result.out

@@ -29,7 +29,7 @@ def share_with_a(weight: float, rule: str = RULE.format("false")) -> float:
     """Share of A in the draws of a short training."""
     table = RecipeTable.from_frame(tiny_frame(), RecipeSchema.from_toml(TINY_TOML + rule), source="tiny")
     train = TrainConfig(
-        members=2, steps=150, batch_size=32, learning_rate=5e-3, broken_rule_weight=weight, compile="never"
+        members=2, steps=150, batch_size=32, learning_rate=5e-3, broken_rule_weight=weight, refit=False, compile="never"
     )
     designer = RecipeDesigner(table.schema, model=SMALL, train=train).fit(table)
     draws = pd.concat(designer.sample(table.frame.iloc[::3], 40, seed=0))

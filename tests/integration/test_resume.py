@@ -1,4 +1,4 @@
-"""A real training process is killed at random times, and goes on to the same bits."""
+"""A real training process is killed or interrupted at random times, and goes on to the same bits."""
 
 from __future__ import annotations
 
@@ -77,43 +77,33 @@ def files(tmp_path: Path) -> tuple[object, ...]:
 
 
 @pytest.mark.slow
-def test_kill_at_random_times_and_resume_to_the_same_bits(
+def test_a_run_that_is_killed_and_interrupted_goes_on_to_the_same_bits(
     tmp_path: Path, files: tuple[object, ...], fit_here: Callable[..., None]
 ) -> None:
     fit_here(*files, tmp_path / "whole")
     rng = random.Random(7)
     run = tmp_path / "killed"
     # At odd moments: before the first interval is on disk, a few later, and when members are trained anew on all rows.
-    moments = ((run / "config.toml").exists, lambda: lines(run) > 8, lambda: anew(run))
+    kill, interrupt = signal.SIGKILL, signal.SIGINT
+    moments = (((run / "config.toml").exists, kill), (lambda: lines(run) > 8, interrupt), (lambda: anew(run), kill))
     arguments: tuple[object, ...] = (*files, run)
-    for has_come in moments:
+    for has_come, sent in moments:
         process = start(*arguments)
         while process.poll() is None and not has_come():
             time.sleep(0.01)  # not without pause: training runs beside it
         time.sleep(rng.uniform(0.0, 0.03))
-        process.send_signal(signal.SIGKILL)
+        process.send_signal(sent)
         _, err = process.communicate(timeout=120)
-        assert process.returncode == -signal.SIGKILL, err
+        assert process.returncode == (130 if sent == interrupt else -kill), err
+        if sent == interrupt:
+            assert f"fit --resume {run}" in err
+            assert "Traceback" not in err
         assert not (run / "weights.safetensors").exists()
         arguments = ("--resume", run)
     fit_here(*arguments)
     for name in ("weights.safetensors", "stopped.safetensors", "history.csv"):
         assert (run / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
     assert not list(run.glob(".*"))  # no half-written file is left once the run is finished
-
-
-@pytest.mark.slow
-def test_interrupt_says_how_to_go_on(tmp_path: Path, files: tuple[object, ...]) -> None:
-    run = tmp_path / "run"
-    process = start(*files, run)
-    while not (run / "checkpoint.safetensors").exists():
-        assert process.poll() is None
-        time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert f"fit --resume {run}" in err
-    assert "Traceback" not in err
 
 
 @pytest.mark.slow

@@ -264,6 +264,7 @@ def test_check_completion_compares_row_by_row(run: Path, tmp_path: Path, capsys:
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_evaluate_design_asks_the_truth_about_every_proposal(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -293,6 +294,7 @@ def test_analyse_uncertainty_of_conditions_alone(run: Path, tmp_path: Path) -> N
     assert np.allclose(choices[["aleatoric", "latent", "epistemic"]].sum(axis=1), choices["entropy"], atol=1e-5)
 
 
+@pytest.mark.thorough
 def test_evaluate_uncertainty_on_held_out_groups(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tiny_frame(recipes=60).to_csv(tmp_path / "table.csv", index=False)
     (tmp_path / "tiny.toml").write_text(TINY_TOML)

@@ -38,7 +38,14 @@ def partial(**cells: float) -> RecipeTable:
 def designer() -> RecipeDesigner:
     """One member whose latents carry nats: with beta at 1 those of forty recipes would carry next to nothing."""
     train = TrainConfig(
-        members=1, steps=300, batch_size=32, final_beta=0.15, beta_warmup=0.0, learning_rate=5e-3, compile="never"
+        members=1,
+        steps=300,
+        batch_size=32,
+        final_beta=0.15,
+        beta_warmup=0.0,
+        learning_rate=5e-3,
+        refit=False,
+        compile="never",
     )
     return RecipeDesigner(tiny_schema(), model=SMALL, train=train).fit(tiny_table())
 
