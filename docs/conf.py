@@ -75,7 +75,7 @@ def train(app: Sphinx) -> None:
     folder = Path(app.doctreedir) / "run"
     shutil.rmtree(folder, ignore_errors=True)  # of a build before
     table = RecipeTable.from_frame(VirtualLab().experiments(recipes=100, seed=0), RecipeSchema.load("drm"))
-    settings = TrainConfig(members=3, steps=200, compile="never")  # too short for anything but pages that build quickly
+    settings = TrainConfig(members=2, steps=150, compile="never")  # too short for anything but pages that build quickly
     RecipeDesigner(table.schema, train=settings).fit(table, out=folder)
     os.environ["RUN"] = str(folder)
 
