@@ -7,11 +7,13 @@ import re
 import shutil
 from functools import reduce
 from importlib.metadata import version as version_of
+from itertools import chain, cycle, islice
 from pathlib import Path
 
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.util import logging
+from sphinx.util.parallel import make_chunks
 
 import pyro_hcvae
 from pyro_hcvae import RecipeDesigner, RecipeSchema, RecipeTable, TrainConfig, VirtualLab
@@ -40,6 +42,7 @@ nb_execution_raise_on_error = True
 nb_execution_show_tb = True
 nb_execution_in_temp = True
 nb_merge_streams = True
+nb_render_markdown_format = "myst"  # with tables
 
 # A name in backticks is a name of the code.
 default_role = "code"
@@ -55,6 +58,13 @@ nitpicky = False
 html_theme = "furo"
 html_title = f"pyro-hcvae {release}"
 html_show_sphinx = False
+
+
+LONG = (
+    "tutorials/first_recipes", "howto/uncertainty", "howto/design", "howto/own_table", "api", "howto/screen", "howto/sweep",
+    "tutorials/pyro", "howto/complete", "howto/report", "howto/constraints",
+)  # fmt: skip
+"""Pages that take ten seconds or more to run or to read, longest first."""
 
 
 def linkcode_resolve(domain: str, info: dict[str, str]) -> str | None:
@@ -81,8 +91,16 @@ def train(app: Sphinx) -> None:
 
 
 def spread(app: Sphinx, env: BuildEnvironment, docnames: list[str]) -> None:
-    """Deal the pages out: with `-j` a process reads neighbours in the alphabet, and those that take long are neighbours."""
-    docnames[:] = docnames[::2] + docnames[1::2]
+    """Deal the pages that take long out to the processes of `-j`, which would get neighbours in the alphabet."""
+    long, others = [x for x in LONG if x in docnames], iter([x for x in docnames if x not in LONG])
+    chunks = make_chunks(docnames, app.parallel)
+    hands: list[list[str]] = [[] for _ in chunks]
+    to_and_fro = cycle([*range(app.parallel), *reversed(range(app.parallel))])
+    for name, i in zip(long, to_and_fro, strict=False):
+        hands[i % len(hands)].append(name)
+    for hand, chunk in zip(hands, chunks, strict=True):
+        hand.extend(islice(others, max(0, len(chunk) - len(hand))))
+    docnames[:] = chain.from_iterable(hands)
 
 
 def setup(app: Sphinx) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
+from pyro_hcvae import RecipeDesigner
 from pyro_hcvae.inference.config import TrainConfig
-from pyro_hcvae.inference.engine import TrainState
+from pyro_hcvae.inference.engine import Trainer, TrainState
 from pyro_hcvae.inference.processes import train_in_processes
 from tests.inference.test_engine import CONFIG, copy, trainer
+from tests.laboratories import SMALL, tiny_schema, tiny_table
 
 SHARED = TrainConfig(
     **CONFIG.model_dump()
@@ -59,3 +63,23 @@ def test_processes_stop_where_one_process_would() -> None:
     assert shared.state.interval == alone.state.interval
     assert len(shared.state.history) == len(alone.state.history)
     assert (alone.state.values - shared.state.values).abs().max() < 2e-5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.thorough)])
+def test_a_run_keeps_a_member_that_diverged_on_all_rows_as_it_stopped(jobs: int, tmp_path: Path) -> None:
+    train = TrainConfig(members=2, steps=20, interval=10, batch_size=16, jobs=jobs, compile="never")
+
+    def spoil(run: Trainer) -> None:
+        if run.refitting:
+            run.state.values[1] = torch.nan
+
+    designer = RecipeDesigner(tiny_schema(), model=SMALL, train=train).fit(
+        tiny_table(), out=tmp_path / "run", on_interval=spoil
+    )
+    for found in (designer, RecipeDesigner.load(tmp_path / "run")):
+        before = found.before_refit().network.state_dict()
+        for name, values in found.network.state_dict().items():
+            assert torch.isfinite(values).all()
+            assert torch.equal(values[1], before[name][1])
+        assert any(not torch.equal(values[0], before[name][0]) for name, values in found.network.state_dict().items())
