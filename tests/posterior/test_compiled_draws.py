@@ -11,7 +11,6 @@ from typing import ClassVar
 import pandas as pd
 import pytest
 import torch
-import torch._inductor.config as inductor
 from torch import Tensor
 
 from pyro_hcvae import InputError, RecipeDesigner, RecipeSchema, RecipeTable, TrainConfig
@@ -98,6 +97,8 @@ def test_compiled_draws_are_the_draws(
 def test_without_a_compiler_draws_are_made_uncompiled(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    import torch._inductor.config as inductor
+
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
     fitted = designer()
     asked = fitted.table.frame.iloc[:1]

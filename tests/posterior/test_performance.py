@@ -18,7 +18,11 @@ from tests.laboratories import TINY_TOML, tiny_frame, tiny_schema, tiny_table
 pytestmark = pytest.mark.usefixtures("full_predictors")
 
 TABLE = tiny_table(recipes=120, rows_per_recipe=4)
-PREDICTOR = PerformancePredictor.fit(TABLE.schema, TABLE.frame, TABLE.recipe_ids())
+
+
+@pytest.fixture(scope="module")
+def predictor(full_predictors: None) -> PerformancePredictor:
+    return fitted(TABLE)
 
 
 def measured(
@@ -46,29 +50,29 @@ def inside(predicted: pd.DataFrame, table: RecipeTable) -> np.ndarray:
     return (predicted["low"].to_numpy() <= y) & (y <= predicted["high"].to_numpy())
 
 
-def test_errors_are_those_of_unseen_recipes() -> None:
-    assert PREDICTOR.r2 > 0.8
-    seen = at(PREDICTOR, TABLE)["mean"].to_numpy() - TABLE.frame["Yield"].to_numpy()
-    assert PREDICTOR.mae > np.abs(seen).mean()
+def test_errors_are_those_of_unseen_recipes(predictor: PerformancePredictor) -> None:
+    assert predictor.r2 > 0.8
+    seen = at(predictor, TABLE)["mean"].to_numpy() - TABLE.frame["Yield"].to_numpy()
+    assert predictor.mae > np.abs(seen).mean()
 
 
 @pytest.mark.parametrize("level", [0.5, 0.9])
-def test_intervals_hold_on_recipes_from_the_same_laboratory(level: float) -> None:
+def test_intervals_hold_on_recipes_from_the_same_laboratory(predictor: PerformancePredictor, level: float) -> None:
     fresh = tiny_table(recipes=150, rows_per_recipe=2, seed=8)
-    assert inside(at(PREDICTOR, fresh, level), fresh).mean() == pytest.approx(level, abs=0.07)
-    assert PREDICTOR.coverage == pytest.approx(0.9, abs=0.04)
+    assert inside(at(predictor, fresh, level), fresh).mean() == pytest.approx(level, abs=0.07)
+    assert predictor.coverage == pytest.approx(0.9, abs=0.04)
 
 
-def test_how_near_the_nearest_row_is_has_a_say_in_the_size_of_an_error() -> None:
+def test_how_near_the_nearest_row_is_has_a_say_in_the_size_of_an_error(predictor: PerformancePredictor) -> None:
     class Far:
         """The process, to which all is strange."""
 
         def predict(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-            said, nearness = PREDICTOR.learners.process.predict(x)
+            said, nearness = predictor.learners.process.predict(x)
             return said, np.zeros_like(nearness)
 
-    far = replace(PREDICTOR, learners=replace(PREDICTOR.learners, process=Far()))
-    near, strange = at(PREDICTOR, TABLE), at(far, TABLE)
+    far = replace(predictor, learners=replace(predictor.learners, process=Far()))
+    near, strange = at(predictor, TABLE), at(far, TABLE)
     assert near["mean"].equals(strange["mean"])
     assert not np.allclose(near["scale"], strange["scale"], rtol=0.01)
 
@@ -141,42 +145,42 @@ def test_everything_predicted_is_within_the_bounds_and_in_order() -> None:
     assert (predicted["scale"] > 0).all()
 
 
-def test_higher_levels_and_other_rows_around_do_not_change_the_mean() -> None:
-    narrow, wide = at(PREDICTOR, TABLE, 0.5), at(PREDICTOR, TABLE, 0.95)
+def test_higher_levels_and_other_rows_around_do_not_change_the_mean(predictor: PerformancePredictor) -> None:
+    narrow, wide = at(predictor, TABLE, 0.5), at(predictor, TABLE, 0.95)
     assert (wide["low"] <= narrow["low"]).all()
     assert (wide["high"] >= narrow["high"]).all()
     pd.testing.assert_series_equal(narrow["mean"], wide["mean"])
-    alone = at(PREDICTOR, TABLE.select(np.array([5])))
-    pd.testing.assert_frame_equal(alone, at(PREDICTOR, TABLE).iloc[[5]].reset_index(drop=True))
+    alone = at(predictor, TABLE.select(np.array([5])))
+    pd.testing.assert_frame_equal(alone, at(predictor, TABLE).iloc[[5]].reset_index(drop=True))
     frame, schema = TABLE.frame.iloc[:0], TABLE.schema
-    none = PREDICTOR.predict(frame[list(schema.recipe_columns)], frame[list(schema.condition_columns)])
+    none = predictor.predict(frame[list(schema.recipe_columns)], frame[list(schema.condition_columns)])
     pd.testing.assert_frame_equal(none, wide.iloc[:0])
     for level in (0.0, 1.0, 90.0):
         with pytest.raises(InputError, match="between 0 and 1"):
-            at(PREDICTOR, TABLE, level)
+            at(predictor, TABLE, level)
 
 
-def test_probability_to_reach_a_target() -> None:
+def test_probability_to_reach_a_target(predictor: PerformancePredictor) -> None:
     fresh = tiny_table(recipes=150, rows_per_recipe=2, seed=8)
-    predicted, y = at(PREDICTOR, fresh), fresh.frame["Yield"].to_numpy()
-    reach = np.stack([PREDICTOR.probability_of(predicted, target) for target in range(-50, 151, 5)])
+    predicted, y = at(predictor, fresh), fresh.frame["Yield"].to_numpy()
+    reach = np.stack([predictor.probability_of(predicted, target) for target in range(-50, 151, 5)])
     assert (reach > 0).all()
     assert (reach < 1).all()
     assert (np.diff(reach, axis=0) < 0).all()
     for target in (30, 50, 70):
-        assert PREDICTOR.probability_of(predicted, target).mean() == pytest.approx((y >= target).mean(), abs=0.04)
-    ends = at(PREDICTOR, fresh, 0.8)
+        assert predictor.probability_of(predicted, target).mean() == pytest.approx((y >= target).mean(), abs=0.04)
+    ends = at(predictor, fresh, 0.8)
     free = (ends["low"] > 0) & (ends["high"] < 100)
     for end, probability in (("low", 0.9), ("high", 0.1)):
         row = ends[free].iloc[[0]]
-        assert PREDICTOR.probability_of(row, row[end].iloc[0]) == pytest.approx(probability, abs=0.03)
+        assert predictor.probability_of(row, row[end].iloc[0]) == pytest.approx(probability, abs=0.03)
 
 
-def test_lower_may_be_better() -> None:
+def test_lower_may_be_better(predictor: PerformancePredictor) -> None:
     schema = RecipeSchema.from_toml(TINY_TOML + "higher_is_better = false\n")
-    lower, predicted = replace(PREDICTOR, schema=schema), at(PREDICTOR, TABLE)
+    lower, predicted = replace(predictor, schema=schema), at(predictor, TABLE)
     reach = lower.probability_of(predicted, 50)
-    np.testing.assert_allclose(reach, 1 - PREDICTOR.probability_of(predicted, 50))
+    np.testing.assert_allclose(reach, 1 - predictor.probability_of(predicted, 50))
     assert np.corrcoef(reach, predicted["mean"])[0, 1] < -0.8
 
 
