@@ -90,7 +90,10 @@ def test_several_folds_are_averaged(tmp_path: Path, whole: Path) -> None:
     assert found["fold 0"] == pytest.approx(scores(whole)["fold 0"].iloc[0])
 
 
-@pytest.mark.parametrize("where", ["between trials", "within a trial", "within the choice of settings"])
+@pytest.mark.parametrize(
+    "where",
+    ["within a trial", *(pytest.param(w, marks=pytest.mark.thorough) for w in ("between trials", "within a choice"))],
+)
 def test_an_interrupted_sweep_goes_on_as_if_nothing_had_been(
     where: str, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
