@@ -7,13 +7,12 @@ import re
 import shutil
 from functools import reduce
 from importlib.metadata import version as version_of
-from itertools import chain, cycle, islice
+from itertools import chain
 from pathlib import Path
 
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.util import logging
-from sphinx.util.parallel import make_chunks
 
 import pyro_hcvae
 from pyro_hcvae import RecipeDesigner, RecipeSchema, RecipeTable, TrainConfig, VirtualLab
@@ -80,32 +79,28 @@ def linkcode_resolve(domain: str, info: dict[str, str]) -> str | None:
     return f"https://github.com/pyro-hcvae/pyro-hcvae/blob/main/{path.as_posix()}#L{line}"
 
 
-def train(app: Sphinx) -> None:
+def train(app: Sphinx, env: BuildEnvironment, docnames: list[str]) -> None:
     """Make the run folder that pages load, so that each need not train a model of its own; they find it by the variable RUN."""
-    folder = Path(app.doctreedir) / "run"
-    shutil.rmtree(folder, ignore_errors=True)  # of a build before
-    table = RecipeTable.from_frame(VirtualLab().experiments(recipes=100, seed=0), RecipeSchema.load("drm"))
-    settings = TrainConfig(members=2, steps=150, compile="never")  # too short for anything but pages that build quickly
-    RecipeDesigner(table.schema, train=settings).fit(table, out=folder)
-    os.environ["RUN"] = str(folder)
+    if docnames:
+        folder = Path(app.doctreedir) / "run"
+        shutil.rmtree(folder, ignore_errors=True)  # of a build before
+        table = RecipeTable.from_frame(VirtualLab().experiments(recipes=100, seed=0), RecipeSchema.load("drm"))
+        settings = TrainConfig(
+            members=2, steps=150, compile="never"
+        )  # too short for anything but pages that build quickly
+        RecipeDesigner(table.schema, train=settings).fit(table, out=folder)
+        os.environ["RUN"] = str(folder)
 
 
 def spread(app: Sphinx, env: BuildEnvironment, docnames: list[str]) -> None:
-    """Deal the pages that take long out to the processes of `-j`, which would get neighbours in the alphabet."""
-    long, others = [x for x in LONG if x in docnames], iter([x for x in docnames if x not in LONG])
-    chunks = make_chunks(docnames, app.parallel)
-    hands: list[list[str]] = [[] for _ in chunks]
-    to_and_fro = cycle([*range(app.parallel), *reversed(range(app.parallel))])
-    for name, i in zip(long, to_and_fro, strict=False):
-        hands[i % len(hands)].append(name)
-    for hand, chunk in zip(hands, chunks, strict=True):
-        hand.extend(islice(others, max(0, len(chunk) - len(hand))))
-    docnames[:] = chain.from_iterable(hands)
+    """Deal the pages out to the processes of `-j`, the long ones first: each would get neighbours in the alphabet."""
+    order = [*(x for x in LONG if x in docnames), *(x for x in docnames if x not in LONG)]
+    docnames[:] = chain.from_iterable(order[i :: app.parallel] for i in range(app.parallel))
 
 
 def setup(app: Sphinx) -> None:
     """Train, spread the pages, and warn of modules that the API page leaves out; the command line describes itself."""
-    app.connect("builder-inited", train)
+    app.connect("env-before-read-docs", train)
     app.connect("env-before-read-docs", spread)
     listed = set(re.findall(r"automodule:: (\S+)", (Path(app.srcdir) / "api.md").read_text(encoding="utf-8")))
     for path in sorted((Path(app.srcdir).parent / "pyro_hcvae").rglob("*.py")):

@@ -97,19 +97,20 @@ def matrix_of(frame: pd.DataFrame, columns: Sequence[str]) -> NDArray[np.float64
 
 
 def with_columns(frame: pd.DataFrame, new: Mapping[str, NDArray[Any]]) -> pd.DataFrame:
-    """A copy of a frame with other cells ``(rows,)`` in some of its columns.
+    """A copy of a frame with other cells ``(rows,)`` in some of the columns that it has.
 
-    Numbers are put in place all at once: a frame whose columns are set one after another keeps each in a memory of its own, which
+    All float64 columns come to lie in one memory: a frame whose columns are set one after another keeps each in its own, which
     makes both setting and reading slow.
     """
-    names = frame.columns.tolist()
-    columns = [new[name] if name in new else frame[name].array for name in names]
-    floats = {name: np.asarray(x) for name, x in zip(names, columns, strict=True) if x.dtype == np.float64}
+    if not new:
+        return frame.copy()
+    cells = {name: new[name] if name in new else frame[name] for name in frame.columns.tolist()}
+    floats = {name: np.asarray(x) for name, x in cells.items() if x.dtype == np.float64}
     numbers = np.array([*floats.values()], dtype=np.float64).reshape(len(floats), len(frame))
     out = pd.DataFrame(numbers.T, index=frame.index, columns=[*floats], copy=False)
-    for i, (name, column) in enumerate(zip(names, columns, strict=True)):
+    for i, name in enumerate(cells):
         if name not in floats:
-            out.insert(i, name, column)
+            out.insert(i, name, new[name] if name in new else frame[name].array)
     return out
 
 

@@ -309,7 +309,7 @@ class Trainer:
         return self._beta(progress) * self._gamma(progress)
 
     def _parts(self) -> list[tuple[Tensor, ...]]:
-        """Tensors that AdamW moves: values, gradient, moments, steps taken; all members as one, or each at its own rate."""
+        """What AdamW's step takes: values, gradient, moments, steps taken; of all members as one, or of each at its own rate."""
         state, config = self.state, self.config
         whole = (state.values, self._gradient, state.first, state.second)
         alike = len(set(config.each("learning_rate"))) == 1

@@ -46,7 +46,7 @@ def run(laboratory: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def page(run: Path) -> str:
     """What the command writes beside a run without proposals."""
     with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as stop:
-        patch.setattr("sys.argv", ["pyro-hcvae", "report", str(run), "--draws", "4"])
+        patch.setattr("sys.argv", ["pyro-hcvae", "report", str(run), "--draws", "4", "--out", str(run / "report.html")])
         main.run()
     assert not stop.value.code
     return (run / "report.html").read_text(encoding="utf-8")

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from pyro_hcvae.data import columns
-from pyro_hcvae.data.columns import Columns, row_chunks, row_hashes
+from pyro_hcvae.data.columns import Columns, row_chunks, row_hashes, with_columns
 
 
 @pytest.fixture
@@ -58,3 +58,28 @@ def test_hashes_tell_rows_and_columns_apart(monkeypatch):
     assert len(row_hashes(frame, [])) == 5
     monkeypatch.setattr(columns, "CHUNK_ROWS", 2)
     np.testing.assert_array_equal(row_hashes(frame, ["x", "y", "c"]), hashes)
+
+
+def test_other_columns_are_put_in_place_at_once():
+    frame = pd.DataFrame({f"x{i}": np.arange(3.0) + i for i in range(150)}, index=[4, 4, 7])
+    frame.insert(2, "code", ["a", "b", "a"])
+    frame["count"] = np.arange(3)
+    before = frame.copy()
+    out = with_columns(frame, {"x1": np.array([9.0, 8.0, 7.0]), "code": np.array(["c", "c", "d"])})
+    assert list(out.columns) == list(frame.columns)
+    expected = frame.assign(x1=[9.0, 8.0, 7.0], code=["c", "c", "d"])
+    pd.testing.assert_frame_equal(out, expected, check_dtype=False)
+    assert out.dtypes.drop("code").equals(frame.dtypes.drop("code"))
+    assert len(out._mgr.blocks) <= 3  # numbers lie together
+    out.loc[7, "x0"] = -1.0
+    pd.testing.assert_frame_equal(frame, before)
+    pd.testing.assert_frame_equal(with_columns(frame, {}), frame)
+
+
+@pytest.mark.parametrize("columns", [{"code": ["a", "b"]}, {"x": [1.0, 2.0]}, {"x": [1.0, 2.0], "code": ["a", "b"]}])
+@pytest.mark.parametrize("rows", [0, 2])
+def test_frames_without_rows_numbers_or_codes_have_other_columns_too(columns, rows):
+    frame = pd.DataFrame(columns).iloc[:rows]
+    name = next(iter(columns))
+    out = with_columns(frame, {name: frame[name].to_numpy()[::-1]})
+    pd.testing.assert_frame_equal(out, frame.assign(**{name: frame[name].to_numpy()[::-1]}), check_dtype=False)

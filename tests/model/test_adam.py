@@ -34,7 +34,6 @@ def test_steps_are_those_of_the_optimizer(decoupled: bool, fused: bool) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.thorough
 def test_training_and_predicting_leave_the_compiler_where_it_is() -> None:
     program = """
 import sys
